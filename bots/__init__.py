@@ -1,0 +1,1 @@
+"""Strategies, which only decide, and what runs them: backtest, runner, supervisor."""

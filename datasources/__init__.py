@@ -1,0 +1,1 @@
+"""Where bars come from: the chain and its sources, the cheapest first."""

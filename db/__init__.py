@@ -1,0 +1,1 @@
+"""Connections, rows, queries, migrations, embedded servers."""

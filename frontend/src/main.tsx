@@ -1,0 +1,47 @@
+// The GraphiQL page: an explorer of this server's own schema, served from this server's own origin.
+import 'graphiql/setup-workers/vite';
+import 'graphiql/style.css';
+import './page.css';
+
+import { createGraphiQLFetcher } from '@graphiql/toolkit';
+import { GraphiQL } from 'graphiql';
+import { createRoot } from 'react-dom/client';
+
+import bars from './bars.svg';
+import openingQuery from './opening.graphql?raw';
+import { ownStorage } from './storage';
+
+const endpoint = new URL('/graphql', location.href);
+const socket = new URL(endpoint);
+socket.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+
+const fetcher = createGraphiQLFetcher({
+  url: endpoint.href,
+  subscriptionUrl: socket.href,
+  enableIncrementalDelivery: false,
+});
+
+const link = new URLSearchParams(location.search);
+const linkedQuery = link.get('query');
+// Without this a linked query would run with whatever variables the last visit left behind.
+const linkedVariables = link.get('variables') ?? (linkedQuery === null ? null : '');
+
+createRoot(document.getElementById('graphiql')!).render(
+  <GraphiQL
+    fetcher={fetcher}
+    storage={ownStorage}
+    defaultQuery={openingQuery}
+    initialQuery={linkedQuery ?? undefined}
+    initialVariables={linkedVariables ?? undefined}
+    shouldPersistHeaders={false}
+    inputValueDeprecation
+    schemaDescription
+  >
+    <GraphiQL.Logo>
+      <span className="wordmark">
+        <img src={bars} alt="" width="22" height="22" />
+        Bargraph
+      </span>
+    </GraphiQL.Logo>
+  </GraphiQL>,
+);

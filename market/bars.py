@@ -1,0 +1,201 @@
+"""Bars as columns: what is fetched, stored, merged and sent, without an object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from market.errors import InvalidBars
+from market.window import Mask, Times, Window
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.uint8]
+
+CLOSED = 1
+"""The bar's time is over."""
+NATIVE = 2
+"""The provider's own bar of this timeframe, not computed from its minutes."""
+FROM_TRADES = 4
+"""Built from single trades."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """Bars of one series, oldest first, no time twice. All columns have the same length.
+
+    Times are milliseconds since the epoch, UTC: *time* of the opening, *updated* of the newest
+    input at the provider. Prices and volume are float64. *vwap* is NaN and *trades* -1 where
+    the provider gives none. *revision* 0 means not stored. The arrays are read-only.
+    """
+
+    time: Times
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    vwap: Floats
+    trades: Ints
+    revision: Ints
+    updated: Times
+    flags: Flags
+
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "time",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "vwap",
+        "trades",
+        "revision",
+        "updated",
+        "flags",
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.COLUMNS:
+            column = getattr(self, name)
+            if column.flags.writeable:
+                column = column.view()
+                column.flags.writeable = False
+                object.__setattr__(self, name, column)
+
+    @classmethod
+    def of(
+        cls,
+        time: Sequence[int] | Times,
+        open: Sequence[float] | Floats,
+        high: Sequence[float] | Floats,
+        low: Sequence[float] | Floats,
+        close: Sequence[float] | Floats,
+        volume: Sequence[float] | Floats,
+        *,
+        vwap: Sequence[float] | Floats | None = None,
+        trades: Sequence[int] | Ints | None = None,
+        revision: int | Sequence[int] | Ints = 0,
+        updated: int | Sequence[int] | Times = 0,
+        flags: int | Sequence[int] | Flags = 0,
+    ) -> Bars:
+        """Build bars from columns; what is left out takes its "none", a scalar fills its column."""
+        n = len(time)
+        return cls(
+            time=np.asarray(time, dtype=np.int64),
+            open=np.asarray(open, dtype=np.float64),
+            high=np.asarray(high, dtype=np.float64),
+            low=np.asarray(low, dtype=np.float64),
+            close=np.asarray(close, dtype=np.float64),
+            volume=np.asarray(volume, dtype=np.float64),
+            vwap=np.full(n, np.nan) if vwap is None else np.asarray(vwap, dtype=np.float64),
+            trades=np.full(n, -1) if trades is None else np.asarray(trades, dtype=np.int64),
+            revision=_filled(revision, n, np.int64),
+            updated=_filled(updated, n, np.int64),
+            flags=_filled(flags, n, np.uint8),
+        )
+
+    @classmethod
+    def empty(cls) -> Bars:
+        return cls.of((), (), (), (), (), ())
+
+    @classmethod
+    def concat(cls, parts: Sequence[Bars]) -> Bars:
+        """Join bars that follow each other in time; for any others, `merge`."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls.empty()
+        if len(parts) == 1:
+            return parts[0]
+        joined = cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.COLUMNS))
+        if not np.all(joined.time[1:] > joined.time[:-1]):
+            raise InvalidBars("concatenated bars must ascend in time")
+        return joined
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bars) and all(
+            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=name == "vwap")
+            for name in self.COLUMNS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # columns compare by content and are large
+
+    def take(self, index: Mask | Ints | slice) -> Bars:
+        """Return the bars that a mask, ascending positions or a slice select."""
+        return Bars(*(getattr(self, name)[index] for name in self.COLUMNS))
+
+    def slice(self, window: Window) -> Bars:
+        """Return the bars that open inside *window*."""
+        first, last = np.searchsorted(self.time, (window.since, window.until))
+        return self if first == 0 and last == len(self) else self.take(slice(first, last))
+
+    def last(self, count: int) -> Bars:
+        return self if count >= len(self) else self.take(slice(len(self) - count, None))
+
+    @property
+    def is_closed(self) -> Mask:
+        return (self.flags & CLOSED) != 0
+
+    def closed(self) -> Bars:
+        """Return those whose time is over."""
+        return self.take(self.is_closed)
+
+    def with_columns(self, **columns: Times | Floats | Ints | Flags) -> Bars:
+        """Return the same bars with some columns replaced."""
+        return Bars(*(columns.get(name, getattr(self, name)) for name in self.COLUMNS))
+
+    def merge(self, other: Bars) -> Bars:
+        """Return the bars of both; of two at one time the higher by promise 8 of the API.
+
+        The order is (closed, recomputed over native, revision, updated). Equal ranks keep ours.
+        """
+        if not len(other):
+            return self
+        if not len(self):
+            return other
+        both = [np.concatenate((getattr(other, c), getattr(self, c))) for c in self.COLUMNS]
+        joined = Bars(*both)
+        order = np.lexsort(
+            (
+                joined.updated,
+                joined.revision,
+                (joined.flags & NATIVE) == 0,
+                joined.is_closed,
+                joined.time,
+            )
+        )
+        time = joined.time[order]
+        highest = np.append(time[1:] != time[:-1], True)
+        return joined.take(order[highest])
+
+    def checked(self) -> Bars:
+        """Return these bars if they can be true. Call it where bars enter the system.
+
+        Raises `InvalidBars` naming the first bar that is NaN, infinite, out of order, has its high
+        below another price, its low above one, or a negative volume.
+        """
+        prices = np.stack((self.open, self.high, self.low, self.close))
+        reasons = (
+            (~np.isfinite(prices).all(axis=0), "a price that is not a finite number"),
+            (~np.isfinite(self.volume) | (self.volume < 0), "a volume that is not a number >= 0"),
+            (self.high < self.low, "high below low"),
+            (self.high < np.maximum(self.open, self.close), "high below open or close"),
+            (self.low > np.minimum(self.open, self.close), "low above open or close"),
+            (np.diff(self.time, prepend=self.time[:1] - 1) <= 0, "a time not after the one before"),
+        )
+        for wrong, reason in reasons:
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                raise InvalidBars(f"bar {at} (time {int(self.time[at])}) has {reason}")
+        return self
+
+
+def _filled(value: object, n: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+    return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)  # type: ignore[call-overload]  # value is a scalar or a column, which numpy cannot tell apart statically

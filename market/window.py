@@ -1,0 +1,154 @@
+"""Half-open stretches of time, one (`Window`) or many (`Spans`), in milliseconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+Times = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """The instants `since <= t < until`; empty where `until <= since`."""
+
+    since: int
+    until: int
+
+    @property
+    def empty(self) -> bool:
+        return self.until <= self.since
+
+    @property
+    def length(self) -> int:
+        return max(0, self.until - self.since)
+
+    def clip(self, other: Window) -> Window:
+        """Return what both share, empty where they do not meet."""
+        since = max(self.since, other.since)
+        return Window(since, max(since, min(self.until, other.until)))
+
+    def contains(self, other: Window) -> bool:
+        return other.empty or (self.since <= other.since and other.until <= self.until)
+
+    def aligned(self, step: int) -> Window:
+        """Return the smallest window of whole *step*s (counted from the epoch) around this one."""
+        return Window(self.since // step * step, -(-self.until // step) * step)
+
+
+class Spans:
+    """A set of instants kept as disjoint, touching-merged windows, oldest first. Immutable."""
+
+    __slots__ = ("_windows",)
+
+    def __init__(self, windows: Iterable[Window] = ()) -> None:
+        merged: list[Window] = []
+        for window in sorted(w for w in windows if not w.empty):
+            if merged and window.since <= merged[-1].until:
+                if window.until > merged[-1].until:
+                    merged[-1] = Window(merged[-1].since, window.until)
+            else:
+                merged.append(window)
+        self._windows = tuple(merged)
+
+    @classmethod
+    def of(cls, since: int, until: int) -> Spans:
+        return cls((Window(since, until),))
+
+    @classmethod
+    def from_edges(cls, opens: Times, closes: Times) -> Spans:
+        """Return the union of `[opens[i], closes[i])`; both ascending. Touching ones are merged first."""
+        if not len(opens):
+            return cls()
+        apart = np.flatnonzero(opens[1:] > closes[:-1])
+        starts = opens[np.concatenate(([0], apart + 1))]
+        ends = closes[np.concatenate((apart, [len(closes) - 1]))]
+        return cls(Window(int(s), int(e)) for s, e in zip(starts, ends, strict=True))
+
+    def __iter__(self) -> Iterator[Window]:
+        return iter(self._windows)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __bool__(self) -> bool:
+        return bool(self._windows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spans) and self._windows == other._windows
+
+    def __hash__(self) -> int:
+        return hash(self._windows)
+
+    def __repr__(self) -> str:
+        return f"Spans({', '.join(f'[{w.since}, {w.until})' for w in self._windows)})"
+
+    def __or__(self, other: Spans) -> Spans:
+        if not other:
+            return self
+        return Spans((*self._windows, *other._windows)) if self else other
+
+    def __and__(self, other: Spans) -> Spans:
+        shared: list[Window] = []
+        mine, theirs = self._windows, other._windows
+        i = j = 0
+        while i < len(mine) and j < len(theirs):
+            shared.append(mine[i].clip(theirs[j]))
+            if mine[i].until <= theirs[j].until:
+                i += 1
+            else:
+                j += 1
+        return Spans(shared)
+
+    def __sub__(self, other: Spans) -> Spans:
+        left: list[Window] = []
+        theirs = other._windows
+        j = 0
+        for window in self._windows:
+            since = window.since
+            while j < len(theirs) and theirs[j].until <= since:
+                j += 1
+            k = j
+            while k < len(theirs) and theirs[k].since < window.until:
+                left.append(Window(since, theirs[k].since))
+                since = max(since, theirs[k].until)
+                k += 1
+            left.append(Window(since, window.until))
+        return Spans(left)
+
+    def clip(self, window: Window) -> Spans:
+        return self & Spans((window,))
+
+    def covers(self, opens: Times, closes: Times) -> Mask:
+        """Return, for each `[opens[i], closes[i])`, whether all of it lies inside one span."""
+        if not self._windows:
+            return closes <= opens
+        since = np.array([w.since for w in self._windows], dtype=np.int64)
+        until = np.array([w.until for w in self._windows], dtype=np.int64)
+        at = np.searchsorted(since, opens, side="right") - 1
+        inside = (at >= 0) & (closes <= until[np.maximum(at, 0)])
+        return np.asarray(inside | (closes <= opens))
+
+    def contains(self, times: Times) -> Mask:
+        """Return, for each instant, whether it lies inside a span."""
+        return self.covers(times, times + 1)
+
+    @property
+    def total(self) -> int:
+        """The summed length in milliseconds."""
+        return sum(w.length for w in self._windows)
+
+    @property
+    def hull(self) -> Window:
+        """The smallest window around all of them; empty (0, 0) where there is none."""
+        if not self._windows:
+            return Window(0, 0)
+        return Window(self._windows[0].since, self._windows[-1].until)

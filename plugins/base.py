@@ -1,0 +1,144 @@
+"""What a provider is: a small core everyone has, and capabilities that only some have.
+
+The core never blocks the event loop and touches the network only when asked for symbols or bars.
+A capability is a protocol of its own; `isinstance` asks whether a provider can do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from market.bars import Bars
+from market.clock import Clock
+from market.instrument import Adjustment, Instrument, Listing, Session
+from market.timeframe import Timeframe
+from market.window import Spans, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a provider says of itself before anything is asked of it."""
+
+    name: str
+    title: str
+    markets: tuple[str, ...]
+    attribution: str
+    """Who the prices come from, in words that may be shown beside a chart."""
+    shareable: bool = True
+    """Whether one user's request may answer another's; False keeps it out of shared caches."""
+    simulated: bool = False
+    dataset: str = ""
+    """Part of every `Listing` of this provider; see there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeFrame:
+    """A timeframe the provider serves itself, and the grid its bars stand on.
+
+    *timezone* is where days begin; None means the instrument's own calendar zone.
+    """
+
+    timeframe: Timeframe
+    timezone: str | None = "UTC"
+    session: Session = Session.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryOffer:
+    """What of an instrument's past can be asked for."""
+
+    frames: tuple[NativeFrame, ...]
+    page_limit: int
+    """Bars one call returns at the most."""
+    adjustments: tuple[Adjustment, ...] = ()
+    feeds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one call for history returned.
+
+    *covered* is what the provider vouches for: inside it, a time without a bar had no trades. What
+    was asked for and is not covered is unknown (`not_offered` says which of it can never be had).
+    Bars are oldest first, opened inside the window asked for, not flagged closed or open: the
+    caller decides that by the provider's clock at the moment before the call.
+    """
+
+    bars: Bars
+    covered: Spans
+    not_offered: Spans = Spans()
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One execution in the market. *time* in milliseconds since the epoch, UTC."""
+
+    id: str
+    time: int
+    price: float
+    amount: float
+
+
+class Provider(Protocol):
+    """The core: who it is, what time it has, what it lists."""
+
+    @property
+    def description(self) -> Description: ...
+
+    @property
+    def clock(self) -> Clock:
+        """The provider's own now: what is forming, and what `last` counts back from."""
+        ...
+
+    async def symbols(self) -> Sequence[Instrument]:
+        """Return everything listed, in a stable order.
+
+        Raises `ProviderUnavailable`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what was opened. Called once, also after a failure."""
+        ...
+
+
+@runtime_checkable
+class History(Protocol):
+    """The capability to return past bars."""
+
+    def history(self, instrument: Instrument) -> HistoryOffer:
+        """Return what of *instrument*'s past can be asked for. No input or output."""
+        ...
+
+    async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
+        """Return the opening time of the oldest bar offered at or after *since*, None if none is.
+
+        Raises `ProviderUnavailable`.
+        """
+        ...
+
+    async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
+        """Return the bars of *window*, in one call to the provider or as few as it takes.
+
+        A bar that is still forming at the provider is included. The callers keep the window within
+        `page_limit` bars. Raises `ProviderUnavailable`.
+        """
+        ...
+
+
+@runtime_checkable
+class TradesHistory(Protocol):
+    """The capability to return past trades, from which bars under a minute are built."""
+
+    async def trades(self, listing: Listing, window: Window) -> Sequence[Trade]:
+        """Return every trade of *window*, oldest first. Raises `ProviderUnavailable`."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """The capability to push trades as they happen."""
+
+    def stream_trades(self, listing: Listing) -> AsyncIterator[Sequence[Trade]]: ...

@@ -1,0 +1,1 @@
+"""One plain async function per use, and the dataloaders; no GraphQL types."""

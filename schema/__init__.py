@@ -1,0 +1,1 @@
+"""GraphQL's view: types, inputs, thin fields, error types."""

@@ -1,0 +1,57 @@
+"""What the browser tests need: a Chromium, the built page, and a server to open it from."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from tests.browser.toy_server import toy_server
+from tests.browser.watched_page import WatchedPage
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+BUNDLE = Path(__file__).parents[2] / "frontend" / "dist"
+
+# Chromium's sandbox refuses to run as root, and the rest keeps it from calling home.
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def toy_page_url() -> Iterator[str]:
+    if not (BUNDLE / "graphiql.html").exists():
+        pytest.skip("the GraphiQL bundle is not built (make frontend)")
+    with toy_server(BUNDLE) as origin:
+        yield f"{origin}/graphiql"
+
+
+@pytest.fixture
+def page_url(toy_page_url: str) -> str:
+    return toy_page_url
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no Chromium at {CHROMIUM} (set CHROMIUM to its path)")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=CHROMIUM_ARGS
+        )
+        try:
+            yield await browser.new_page(viewport={"width": 1400, "height": 860})
+        finally:
+            await browser.close()
+
+
+@pytest.fixture
+def watched(page: Page, page_url: str) -> WatchedPage:
+    return WatchedPage(page, page_url)

@@ -1,0 +1,1 @@
+"""From intent to fill: order desk, reconciliation, trade log, paper venue."""

@@ -1,0 +1,1 @@
+"""The door: settings, wiring, routes, HTTP, health, metrics, command line."""

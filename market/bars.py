@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,8 @@ class Bars:
 
     @property
     def is_closed(self) -> Mask:
-        return (self.flags & CLOSED) != 0
+        closed: Mask = (self.flags & CLOSED) != 0
+        return closed
 
     def closed(self) -> Bars:
         """Return those whose time is over."""
@@ -197,5 +198,6 @@ class Bars:
         return self
 
 
-def _filled(value: object, n: int, dtype: type[np.generic]) -> NDArray[np.generic]:
-    return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)  # type: ignore[call-overload]  # value is a scalar or a column, which numpy cannot tell apart statically
+def _filled(value: Any, n: int, dtype: Any) -> Any:
+    """Return *value* as a column of *n*, repeated if it is a scalar."""
+    return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)

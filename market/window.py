@@ -1,4 +1,4 @@
-"""Half-open stretches of time, one (`Window`) or many (`Spans`), in milliseconds since the epoch."""
+"""Half-open stretches of time, one (`Window`) or many (`Spans`), in milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Spans:
 
     @classmethod
     def from_edges(cls, opens: Times, closes: Times) -> Spans:
-        """Return the union of `[opens[i], closes[i])`; both ascending. Touching ones are merged first."""
+        """Return the union of `[opens[i], closes[i])`, both columns ascending."""
         if not len(opens):
             return cls()
         apart = np.flatnonzero(opens[1:] > closes[:-1])

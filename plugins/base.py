@@ -7,7 +7,7 @@ A capability is a protocol of its own; `isinstance` asks whether a provider can 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from market.bars import Bars
@@ -68,7 +68,7 @@ class Page:
 
     bars: Bars
     covered: Spans
-    not_offered: Spans = Spans()
+    not_offered: Spans = field(default_factory=Spans)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,134 @@
+"""What is asked of a source and what it found: bars, and the time for which they are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from market.bars import Bars
+from market.instrument import Instrument, Listing, Series
+from market.timeframe import Timeframe
+from market.window import Spans, Window
+
+
+class GapReason(StrEnum):
+    """Why a stretch of an answer has no bars."""
+
+    NO_TRADES = "no_trades"
+    SESSION_CLOSED = "session_closed"
+    NOT_FETCHED = "not_fetched"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    BEFORE_FIRST = "before_first"
+    AFTER_LAST = "after_last"
+    NOT_OFFERED = "not_offered"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One stored series that others are built from: minutes, a native frame, seconds of trades."""
+
+    listing: Listing
+    timeframe: Timeframe
+    native: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Bars of *series* that open inside *spans*; *now* is the provider's, when the asking began."""
+
+    series: Series
+    instrument: Instrument
+    spans: Spans
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one source, or several merged, can say of a want.
+
+    Inside *settled* the bars are the whole truth for good: a bucket without one had no trades.
+    Inside *fresh* (which contains settled) they were the whole truth at *as_of*, the provider's
+    time; a bucket that closes after it is forming. *unknown* names the reason for stretches that
+    nobody could fill. *heads* holds the log position and the generation of each base, read no
+    later than the bars.
+    """
+
+    bars: Bars
+    settled: Spans = field(default_factory=Spans)
+    fresh: Spans = field(default_factory=Spans)
+    as_of: int = 0
+    unknown: tuple[tuple[GapReason, Spans], ...] = ()
+    heads: Mapping[Base, Head] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls) -> Found:
+        return cls(Bars.empty())
+
+    def merge(self, later: Found) -> Found:
+        """Join with what a *later* (dearer, fresher) source found in the time left open."""
+        return Found(
+            bars=self.bars.merge(later.bars),
+            settled=self.settled | later.settled,
+            fresh=self.fresh | later.fresh,
+            as_of=max(self.as_of, later.as_of),
+            unknown=(*self.unknown, *later.unknown),
+            heads={**later.heads, **self.heads},
+        )
+
+    def clip(self, spans: Spans) -> Found:
+        """Return what is said of *spans* only."""
+        return Found(
+            bars=self.bars.take(spans.contains(self.bars.time)),
+            settled=self.settled & spans,
+            fresh=self.fresh & spans,
+            as_of=self.as_of,
+            unknown=self.unknown,
+            heads=self.heads,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a stored base stands: the id of its row, its log position and its generation.
+
+    The generation moves when settled history changed; whatever was cached under another is void.
+    """
+
+    id: int
+    position: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Candles as a client asks for them: `since <= time < until`, the *last* newest of these."""
+
+    series: Series
+    instrument: Instrument
+    since: int | None
+    until: int | None
+    last: int
+    include_forming: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of whole buckets, `[since, until)`, in which there are no bars."""
+
+    since: int
+    until: int
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bars oldest first, and a reason for every stretch of the window that has none."""
+
+    series: Series
+    bars: Bars
+    gaps: Sequence[Gap]
+    window: Window
+    has_earlier: bool
+    as_of: int
+    heads: Mapping[Base, Head]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from market.bars import Bars
 from market.instrument import Instrument, Listing, Series
 from market.timeframe import Timeframe
-from market.window import Spans, Window
+from market.window import Spans
 
 
 class GapReason(StrEnum):
@@ -44,6 +44,32 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """Where a stored base stands: the id of its row, its log position and its generation.
+
+    The generation moves when settled history changed; whatever was cached under another is void.
+    *minutes_from* is when minutes begin to decide coarser bars, None while not known.
+    """
+
+    id: int
+    position: int
+    generation: int
+    known: Spans | None = None
+    """The settled time of the base; None where only the cache was asked."""
+    minutes_from: int | None = None
+
+    def merge(self, later: Head) -> Head:
+        """Return a head that promises no more than both: the older of what moves on."""
+        return Head(
+            self.id,
+            min(self.position, later.position),
+            min(self.generation, later.generation),
+            self.known if later.known is None else later.known,
+            self.minutes_from if later.minutes_from is None else later.minutes_from,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What one source, or several merged, can say of a want.
 
@@ -73,31 +99,15 @@ class Found:
             fresh=self.fresh | later.fresh,
             as_of=max(self.as_of, later.as_of),
             unknown=(*self.unknown, *later.unknown),
-            heads={**later.heads, **self.heads},
-        )
-
-    def clip(self, spans: Spans) -> Found:
-        """Return what is said of *spans* only."""
-        return Found(
-            bars=self.bars.take(spans.contains(self.bars.time)),
-            settled=self.settled & spans,
-            fresh=self.fresh & spans,
-            as_of=self.as_of,
-            unknown=self.unknown,
-            heads=self.heads,
+            heads=merge_heads(self.heads, later.heads),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a stored base stands: the id of its row, its log position and its generation.
-
-    The generation moves when settled history changed; whatever was cached under another is void.
-    """
-
-    id: int
-    position: int
-    generation: int
+def merge_heads(earlier: Mapping[Base, Head], later: Mapping[Base, Head]) -> dict[Base, Head]:
+    merged = dict(earlier)
+    for base, head in later.items():
+        merged[base] = merged[base].merge(head) if base in merged else head
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +138,6 @@ class Answer:
     series: Series
     bars: Bars
     gaps: Sequence[Gap]
-    window: Window
     has_earlier: bool
     as_of: int
     heads: Mapping[Base, Head]

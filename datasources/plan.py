@@ -11,6 +11,7 @@ from market.buckets import Buckets, Grid
 from market.calendars import calendar
 from market.instrument import Instrument, Series, Session
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, SECOND_FRAME, Timeframe, Unit
+from market.window import Mask, Window
 from plugins.base import History, HistoryOffer, NativeFrame, Provider, TradesHistory
 
 # A native bar series is read by at most this many frames, so that a want costs few calls.
@@ -90,13 +91,9 @@ def native_grid(base: Base, instrument: Instrument, offer: HistoryOffer) -> Grid
     return Grid(base.timeframe, zone="UTC", session=Session.ALL, calendar=calendar("24/7"))
 
 
-def builds(fine: Grid, coarse: Buckets) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def builds(fine: Grid, coarse: Buckets) -> Mask:
     """Return, for each bucket, whether both its edges are edges of *fine*."""
-    return _on_grid(fine, coarse.opens) & _on_grid(fine, coarse.closes)
-
-
-def _on_grid(
-    fine: Grid, edges: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    starts = [bucket.since if (bucket := fine.at(int(e))) else -1 for e in edges]
-    return np.asarray(starts, dtype=np.int64) == edges
+    if not len(coarse):
+        return np.zeros(0, dtype=np.bool_)
+    edges = fine.opening_in(Window(int(coarse.opens[0]), int(coarse.closes[-1]) + 1)).opens
+    return np.isin(coarse.opens, edges) & np.isin(coarse.closes, edges)

@@ -32,7 +32,4 @@ export default defineConfig({
       checks: { moduleLevelDirective: false }, // a hundred times "use client", which means nothing here
     },
   },
-  server: {
-    proxy: { '/graphql': { target: 'http://127.0.0.1:8000', ws: true } },
-  },
 });

@@ -1,12 +1,13 @@
 """When instruments trade: every hour of every day, or in the sessions of an exchange.
 
 Regular sessions, holidays and half days come from `exchange_calendars`; hours before and after
-them are ours. Sessions are known from 1960 to 2060; outside these years an exchange counts as
+them are ours. Sessions are known from 1970 to 2060; outside these years an exchange counts as
 closed, and its bars of days and longer are unaffected.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,8 @@ from market.instrument import Session
 from market.window import DAY, HOUR, Mask, Spans, Times, Window
 from market.zones import ERA
 
-_FIRST, _LAST = "1960-01-01", "2060-12-31"
+# The source leaves yearly holidays out of any year before 1970.
+_FIRST, _LAST = "1970-01-01", "2060-12-31"
 
 
 class Calendar(Protocol):
@@ -68,13 +70,13 @@ def in_session(times: Times, calendar: Calendar, session: Session) -> Mask:
 
 
 class AroundTheClock:
-    """Trading that never stops; a session is a day of UTC."""
+    """Trading that never stops; a session is a day of UTC, whichever session is asked for."""
 
     name = "24/7"
     zone = "UTC"
     around_the_clock = True
 
-    def sessions(self, window: Window, session: Session) -> tuple[Times, Times]:  # noqa: ARG002 - every session is the same day
+    def sessions(self, window: Window, session: Session) -> tuple[Times, Times]:
         window = window.clip(ERA)
         if window.empty:
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -82,7 +84,7 @@ class AroundTheClock:
         opens = np.arange(whole.since, whole.until, DAY, dtype=np.int64)
         return opens, opens + DAY
 
-    def open_spans(self, window: Window, session: Session) -> Spans:  # noqa: ARG002 - always open
+    def open_spans(self, window: Window, session: Session) -> Spans:
         return Spans((window,))
 
 
@@ -149,9 +151,9 @@ def _read_only(times: Times) -> Times:
     return times
 
 
-_CALENDARS = {"24/7": AroundTheClock, "XNYS": _xnys}
+_CALENDARS: dict[str, Callable[[], Calendar]] = {"24/7": AroundTheClock, "XNYS": _xnys}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _calendar(name: str) -> Calendar:
     return _CALENDARS[name]()

@@ -15,7 +15,7 @@ from market.bars import Ints
 from market.errors import UnknownName
 from market.window import DAY, Times, Window
 
-ERA = Window(-98_525 * DAY, 84_006 * DAY)
+ERA = Window(-98_615 * DAY, 84_006 * DAY)
 """1700 to 2200, UTC: no bucket or session is told of outside it, so that no window is endless."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock's epoch, the same in every zone
@@ -53,8 +53,10 @@ def day_starts(zone: str, days: Ints) -> Times:
 
 def local_day(zone: str, time: int) -> int:
     """Return the date that holds the instant *time* (ms), as days since 1970-01-01."""
-    near = np.arange(time // DAY - 2, time // DAY + 3)
-    return int(near[np.searchsorted(day_starts(zone, near), time, side="right") - 1])
+    day = time // DAY + 1
+    while _block_starts(zone, day // _BLOCK)[day % _BLOCK] > time:
+        day -= 1
+    return day
 
 
 @lru_cache(maxsize=1024)  # 4 KB each

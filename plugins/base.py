@@ -52,6 +52,8 @@ class HistoryOffer:
     frames: tuple[NativeFrame, ...]
     page_limit: int
     """Bars one call returns at the most."""
+    whole: bool = False
+    """Everything offered is at hand: asking costs no network, so nothing limits how much."""
     adjustments: tuple[Adjustment, ...] = ()
     feeds: tuple[str, ...] = ()
 

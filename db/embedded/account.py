@@ -67,48 +67,48 @@ def _is_open(path: Path, account: Account) -> bool:
     return bool(found.st_mode & needed)
 
 
-def reachable_binary(
-    package_root: Path,
-    binary: Path,
+def reachable_root(
+    root: Path,
+    probe: Path,
     *,
     trees: Sequence[Path],
     account: Account | None,
     caches: Sequence[Path] = (Path("/var/cache"),),
 ) -> Path:
-    """Return a path to *binary* that *account* can execute: itself, or that of a copy.
+    """Return the folder below which *account* can use the binaries: *root* or that of a copy.
 
-    *trees* are the folders it needs; these and *binary* are relative to *package_root*. A copy is
-    made once per installed version and belongs to root, below the first of *caches* and the
-    temporary directory that can be used. Raises `OSError` if none can.
+    *trees* are the folders they need, *probe* is one of the binaries, all relative to *root*. A
+    copy is made once per installed version and belongs to root, in the first of *caches* and the
+    temporary directory that can be used; it can be deleted while nothing runs. Raises `OSError` if
+    no place can be used.
     """
-    original = package_root / binary
-    if account is None or can_reach(original, account):
-        return original
-    found = original.stat()
-    version = f"{original.resolve()} {found.st_size} {found.st_mtime_ns}"
+    if account is None or can_reach(root / probe, account):
+        return root
+    found = (root / probe).stat()
+    version = f"{(root / probe).resolve()} {found.st_size} {found.st_mtime_ns}"
     name = f"bargraph-servers-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
     refusals: list[str] = []
-    for cache in (*caches, Path(tempfile.gettempdir()), Path("/tmp")):
+    for cache in (*caches, Path(tempfile.gettempdir())):
         try:
             if can_reach(cache, account):
-                return _copied(package_root, trees, cache / name) / binary
-            refusals.append(f"{cache} is closed to uid {account.uid}")
+                return _copied(root, trees, cache / name)
+            refusals.append(f"{cache} is closed to it")
         except OSError as refusal:
             refusals.append(str(refusal))
     raise OSError(
-        f"uid {account.uid} cannot reach {original}, nor a copy of it: {'; '.join(refusals)}"
+        f"uid {account.uid} can reach neither {root / probe} nor a copy: {'; '.join(refusals)}"
     )
 
 
-def _copied(package_root: Path, trees: Sequence[Path], target: Path) -> Path:
+def _copied(root: Path, trees: Sequence[Path], target: Path) -> Path:
     if not target.exists():
         draft = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
         try:
             for tree in trees:
-                if (package_root / tree).is_dir():
-                    shutil.copytree(package_root / tree, draft / tree, copy_function=_copy_open)
+                if (root / tree).is_dir():
+                    shutil.copytree(root / tree, draft / tree, copy_function=_copy_open)
             for folder, _, _ in os.walk(draft):
-                os.chmod(folder, 0o755)
+                os.chmod(folder, 0o755)  # noqa: S103 another user is to read it
             draft.rename(target)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)

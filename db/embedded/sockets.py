@@ -5,6 +5,7 @@ will do for them; where the path is too long for clients, a private folder in th
 directory, named by the hash of the long one, holds short names (symbolic links) of both sockets.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -45,12 +46,26 @@ def sockets(layout: Layout) -> Sockets:
     return Sockets(folder, folder / VALKEY_SOCKET)
 
 
-def _private_folder(layout: Layout) -> Path:
+def remove_short_names(layout: Layout) -> None:
+    """Remove what `sockets` made for *layout*, if anything. Only once nobody uses the servers."""
+    folder = _folder_of_short_names(layout)
+    # A folder that is not ours, or holds what is not ours, stays.
+    with contextlib.suppress(OSError):
+        for name in (POSTGRES_SOCKET, VALKEY_SOCKET):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _folder_of_short_names(layout: Layout) -> Path:
     name = hashlib.sha256(os.fsencode(layout.directory)).hexdigest()[:16]
     temporary = Path(tempfile.gettempdir())
     if len(os.fsencode(temporary)) + len(name) + 30 > LONGEST:
-        temporary = Path("/tmp")
-    folder = temporary / f"bargraph-{os.geteuid()}-{name}"
+        temporary = Path("/tmp")  # noqa: S108 the folder below it is checked
+    return temporary / f"bargraph-{os.geteuid()}-{name}"
+
+
+def _private_folder(layout: Layout) -> Path:
+    folder = _folder_of_short_names(layout)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if (

@@ -5,7 +5,7 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
-from db.embedded.account import Account, reachable_binary
+from db.embedded.account import Account, reachable_root
 from db.embedded.layout import Layout
 from db.embedded.program import Program
 
@@ -52,4 +52,5 @@ def _binary(account: Account | None) -> Path:
     root = Path(spec.origin).parent.parent
     system, machine = platform.system().lower(), platform.machine().lower()
     folder = Path(_PACKAGE, "_binaries", f"{system}-{machine}")
-    return reachable_binary(root, folder / "valkey-server", trees=(folder,), account=account)
+    binary = folder / "valkey-server"
+    return reachable_root(root, binary, trees=(folder,), account=account) / binary

@@ -30,7 +30,7 @@ createRoot(document.getElementById('graphiql')!).render(
   <GraphiQL
     fetcher={fetcher}
     storage={ownStorage}
-    defaultQuery={openingQuery}
+    defaultQuery={openingQuery.trimEnd()}
     initialQuery={linkedQuery ?? undefined}
     initialVariables={linkedVariables ?? undefined}
     shouldPersistHeaders={false}

@@ -1,4 +1,4 @@
-// Browser storage under a name of our own, because every GraphiQL on localhost:8000 shares one origin and the same keys.
+// Browser storage under a name of our own: every GraphiQL ever opened on localhost:8000 used the same keys.
 const prefix = 'bargraph:';
 
 const ownKeys = () => Object.keys(localStorage).filter((key) => key.startsWith(prefix));

@@ -51,11 +51,17 @@ async def test_a_token_typed_as_a_header_is_sent_but_not_kept(watched: WatchedPa
     await watched.page.keyboard.insert_text('{"authorization": "Bearer hush"}')
     async with watched.page.expect_request("**/graphql") as request:
         await watched.press_play()
-    await watched.expect_result(r'"open":\s\d+')
+    await watched.page.locator(".graphiql-query-editor .monaco-editor").click()
+    await watched.page.keyboard.insert_text("#typed-after-the-header")
+    # Edits are stored in the order made, so once this one is there the header has had its chance.
+    await watched.page.wait_for_function(
+        """() => Object.entries(localStorage).some(
+            ([key, kept]) => key.includes("tabState") && kept.includes("#typed-after-the-header")
+        )"""
+    )
 
     kept = json.dumps(await watched.page.evaluate("Object.entries(localStorage)"))
     assert await (await request.value).header_value("authorization") == "Bearer hush"
-    assert "LastDay" in kept
     assert "hush" not in kept
 
 
@@ -79,5 +85,5 @@ async def test_a_subscription_streams_over_a_socket_to_the_same_origin(
     await watched.press_play()
 
     await watched.expect_result(r'"count":\s3')
-    assert watched.sockets == [re.sub(r"^http(.*)/graphiql$", r"ws\1/graphql", toy_page_url)]
+    assert watched.sockets == [toy_page_url.replace("http", "ws").replace("graphiql", "graphql")]
     assert watched.failures == []

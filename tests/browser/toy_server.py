@@ -1,4 +1,4 @@
-"""A small server with the real page and a made-up schema, so that the page is testable without stores or providers."""
+"""Serve the real page over a made-up schema, to test it without stores or providers."""
 
 import asyncio
 import math
@@ -73,7 +73,7 @@ class Query:
     def hello(self) -> str:
         return "world"
 
-    @strawberry.field(description="The newest bars of a series, oldest first.")
+    @strawberry.field
     def candles(self, series: SeriesInput, last: int = 500) -> CandleWindow:
         return CandleWindow(
             candles=[_candle(index) for index in reversed(range(last))],

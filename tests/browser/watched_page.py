@@ -4,7 +4,7 @@ import re
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from playwright.async_api import Page, Request, expect
+from playwright.async_api import ConsoleMessage, Page, Request, Response, expect
 
 
 class WatchedPage:
@@ -18,19 +18,23 @@ class WatchedPage:
         self.sockets: list[str] = []
         page.on("request", self._note_request)
         page.on("requestfailed", lambda request: self.failures.append(f"no answer: {request.url}"))
+        page.on("response", self._note_response)
+        page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.failures.append(f"thrown: {error.message}"))
         page.on("websocket", lambda socket: self.sockets.append(socket.url))
-        page.on("console", lambda said: said.type == "error" and self.failures.append(said.text))
-        page.on(
-            "response",
-            lambda answer: answer.status >= 400
-            and self.failures.append(f"{answer.status}: {answer.url}"),
-        )
 
     def _note_request(self, request: Request) -> None:
         origin = "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
         if not request.url.startswith((origin, "data:", "blob:")):
             self.off_origin.append(request.url)
+
+    def _note_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.failures.append(f"{response.status}: {response.url}")
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.failures.append(f"console: {message.text}")
 
     async def open(self, **link: str) -> None:
         """Open the page, with *link* as its URL parameters, and wait until it knows the schema."""

@@ -1,0 +1,142 @@
+"""Answer from the candle store: aggregates, raw minutes and native bars, in one statement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from datasources.compose import Stock, allowed, buckets_in, compose, select, spans_of
+from datasources.found import Base, Found, Head, Want
+from datasources.plan import bases_of, builds, native_grid
+from datasources.views import coarsest_view
+from db.candles import CandleStore
+from db.stored import SeriesKey, SeriesState, Wanted
+from market.bars import Bars
+from market.buckets import Buckets
+from market.errors import StoreUnavailable
+from market.timeframe import Timeframe
+from market.window import Window
+from plugins.base import History, Provider
+from plugins.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+def key_of(base: Base) -> SeriesKey:
+    return SeriesKey(base.listing, base.timeframe)
+
+
+def head_of(state: SeriesState) -> Head:
+    return Head(state.id, state.position, state.generation, state.known, state.minutes_from)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Bars of one base that open in *window*, through a view or (None) as they are stored."""
+
+    base: Base
+    view: Timeframe | None
+    window: Window
+
+
+class Aggregates:
+    """The second link of the chain. While the store is away it finds nothing and says so once."""
+
+    name = "aggregates"
+
+    def __init__(self, store: CandleStore, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self._views: tuple[Timeframe, ...] = ()
+        self._away = False
+
+    @property
+    def available(self) -> bool:
+        """Whether the store answered when it was last asked."""
+        return not self._away
+
+    async def fetch(self, wants: Sequence[Want], so_far: Sequence[Found]) -> list[Found]:
+        """Return what the store alone can say: whole buckets in settled time, by promise 5."""
+        found = [Found.nothing() for _ in wants]
+        if not await self.learn_views():
+            return found
+        bases = [self._bases(want) for want in wants]
+        for depth in range(max(map(len, bases), default=0)):
+            turn: list[int] = []
+            runs: list[Buckets] = []
+            reads: list[Read] = []
+            for i, want in enumerate(wants):
+                if depth < len(bases[i]):
+                    left = buckets_in(want.series, want.spans - found[i].settled)
+                    buckets, view = self.buildable(want, bases[i][depth], left)
+                    if len(buckets):
+                        turn.append(i)
+                        runs.append(buckets)
+                        reads.append(Read(bases[i][depth], view, spans_of(buckets).hull))
+            answers = await self.read(reads)
+            for i, buckets, read, (head, bars) in zip(turn, runs, reads, answers, strict=True):
+                if head is None or head.known is None:
+                    continue
+                want = wants[i]
+                may = allowed(want.series, read.base, buckets, head.minutes_from)
+                stock = Stock(read.base, bars, head.known, head.known, want.now, head)
+                part = compose(want.series, select(buckets, may), stock)
+                # What only the store says is not fresh: nobody asked the provider just now.
+                settled = part.bars.take(part.settled.contains(part.bars.time))
+                part = replace(part, bars=settled, fresh=part.settled, as_of=0)
+                found[i] = found[i].merge(part)
+        return found
+
+    async def learn_views(self) -> bool:
+        """Ask once which views the store has; return whether it could be asked."""
+        if not self._views:
+            try:
+                self._views = await self._store.views()
+            except StoreUnavailable as away:
+                self.note_away(away)
+                return False
+        return True
+
+    def buildable(
+        self, want: Want, base: Base, buckets: Buckets, *, longest: int = 2**62
+    ) -> tuple[Buckets, Timeframe | None]:
+        """Return those of *buckets* that *base* can build, and the view to read them through.
+
+        The view's buckets are at most *longest* milliseconds long; None: read the base itself.
+        """
+        provider = self._registry.get(want.series.listing.provider)
+        if base.native and isinstance(provider, History):
+            fine = native_grid(base, want.instrument, provider.history(want.instrument))
+            buckets = select(buckets, builds(fine, buckets))
+        views = [view for view in self._views if view.nominal <= longest]
+        return buckets, coarsest_view(views, want.series, base, buckets)
+
+    async def read(self, reads: Sequence[Read]) -> list[tuple[Head | None, Bars]]:
+        """Return where each base stands and its bars; nothing while the store is away."""
+        if not reads:
+            return []
+        try:
+            answers = await self._store.snapshot(
+                [Wanted(key_of(read.base), read.window, read.view) for read in reads]
+            )
+        except StoreUnavailable as away:
+            self.note_away(away)
+            return [(None, Bars.empty()) for _ in reads]
+        self.note_back()
+        return [(head_of(a.state) if a.state else None, a.bars) for a in answers]
+
+    def note_away(self, reason: StoreUnavailable) -> None:
+        """Log once, until it is back, that the store is out of reach."""
+        if not self._away:
+            log.warning("The candle store is away, going on with cache and providers: %s", reason)
+        self._away = True
+
+    def note_back(self) -> None:
+        if self._away:
+            log.warning("The candle store is back")
+        self._away = False
+
+    def _bases(self, want: Want) -> tuple[Base, ...]:
+        provider: Provider = self._registry.get(want.series.listing.provider)
+        return bases_of(want.series, want.instrument, provider)

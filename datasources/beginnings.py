@@ -1,0 +1,110 @@
+"""Find out where a listing begins: its oldest bar, and the minutes that decide coarser bars."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+from datasources.aggregates import head_of, key_of
+from datasources.fetching import Ask
+from datasources.flights import Flights
+from datasources.found import Base, Head
+from db.candles import CandleStore
+from market.errors import ProviderUnavailable, StoreUnavailable
+from market.instrument import Listing
+from market.timeframe import MINUTE_FRAME, Timeframe
+from market.window import MINUTE
+from plugins.base import History
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_REMEMBERED = 20_000
+NEVER = 2**62
+"""Where minutes begin that nobody offers."""
+
+
+class Beginnings:
+    """Asks each provider once per listing, remembers the answer, and stores `minutes_from`."""
+
+    def __init__(self, store: CandleStore, *, max_pages: int) -> None:
+        self._store = store
+        self._max_pages = max_pages
+        self._flights = Flights(16)
+        self._first: OrderedDict[Listing, int | None] = OrderedDict()
+        self._minutes: OrderedDict[Base, int] = OrderedDict()
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()
+
+    async def first_bar(self, ask: Ask) -> int | None:
+        """Return the opening time of the oldest bar offered, None if none is.
+
+        Raises `ProviderUnavailable`.
+        """
+        listing = ask.base.listing
+        if listing not in self._first:
+            found = await self._flights.join(("first", listing), lambda: self._ask_first(ask))
+            _note(self._first, listing, found)
+        return self._first[listing]
+
+    async def minutes_from(self, ask: Ask) -> tuple[int, Head | None]:
+        """Return the oldest minute that decides coarser bars, settled at first use, and the head.
+
+        It is the oldest one the provider offers within `MAX_PAGES` pages. `NEVER` if it offers
+        none. Raises `ProviderUnavailable`.
+        """
+        return await self._flights.join(("minutes", ask.base), lambda: self._settle_minutes(ask))
+
+    async def _settle_minutes(self, ask: Ask) -> tuple[int, Head | None]:
+        try:
+            (state,) = await self._store.states([key_of(ask.base)])
+            if state is not None and state.minutes_from is not None:
+                return state.minutes_from, head_of(state)
+        except StoreUnavailable:
+            pass
+        if ask.base not in self._minutes:
+            offer = ask.offer
+            since = 0
+            if offer is not None and not offer.whole:
+                reach = self._max_pages * offer.page_limit * MINUTE
+                since = ask.provider.clock.now() // MINUTE * MINUTE - reach
+            first = await _first_time(ask, MINUTE_FRAME, since)
+            if first is None:
+                return NEVER, None
+            _note(self._minutes, ask.base, first)
+        first = self._minutes[ask.base]
+        try:
+            (series_id,) = await self._store.ensure([(key_of(ask.base), ask.facts)])
+            state = await self._store.set_minutes_from(series_id, first)
+        except StoreUnavailable:
+            return first, None
+        assert state.minutes_from is not None
+        return state.minutes_from, head_of(state)
+
+    async def _ask_first(self, ask: Ask) -> int | None:
+        offer = ask.offer
+        if offer is None or not offer.frames:
+            return None
+        # The longest frame that is a day at most reaches back furthest and begins at midnight.
+        frame = max(
+            (f.timeframe for f in offer.frames if f.timeframe.nominal <= 24 * 60 * MINUTE),
+            key=lambda timeframe: timeframe.nominal,
+            default=offer.frames[0].timeframe,
+        )
+        firsts = [await _first_time(ask, frame, 0)]
+        if offer.whole:
+            firsts += [await _first_time(ask, f.timeframe, 0) for f in offer.frames]
+        return min((first for first in firsts if first is not None), default=None)
+
+
+async def _first_time(ask: Ask, timeframe: Timeframe, since: int) -> int | None:
+    if not isinstance(ask.provider, History):
+        raise ProviderUnavailable(ask.base.listing.provider, "it has no history")
+    return await ask.provider.first_time(ask.base.listing, timeframe, since)
+
+
+def _note(remembered: OrderedDict[K, V], key: K, value: V) -> None:
+    remembered[key] = value
+    while len(remembered) > _REMEMBERED:
+        remembered.popitem(last=False)

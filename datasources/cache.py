@@ -1,0 +1,274 @@
+"""Keep answers in Redis and in the process, in chunks of fixed time, until history is revised.
+
+A chunk holds settled bars for good and the newest ones for a moment. It names the generation of
+each base it was built from; a base whose generation moved makes it void, in every process, because
+the generations in force are read from Redis with the chunks, in one round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from datasources.found import Base, Found, Head, Want
+from datasources.meter import Meter
+from datasources.packing import pack, spans_in, spans_out, unpack
+from market.bars import Bars
+from market.instrument import Listing, Series
+from market.window import Spans, Window
+
+log = logging.getLogger(__name__)
+
+# Bars per chunk, so that a chart of 500 reads one or two.
+_CHUNK_BARS = 512
+_MOST_CHUNKS = 64
+"""Chunks one want looks up at the most, the newest; the store is the better source for more."""
+
+# A head only ever moves forward, whatever order processes announce it in.
+_ADVANCE = """
+local held = redis.call('get', KEYS[1])
+if held and tonumber(string.match(held, ':(%d+):')) > tonumber(ARGV[2]) then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is kept of one stretch of a series; *generations* by base as it was read."""
+
+    bars: Bars
+    settled: Spans
+    fresh: Spans
+    as_of: int
+    generations: Mapping[str, int]
+    size: int
+
+
+class Cache:
+    """The first link of the chain. While Redis is away it finds nothing and says so once."""
+
+    name = "cache"
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        prefix: str,
+        meter: Meter,
+        forming_ttl: int,
+        ttl: int = 6 * 3600,
+        storeless_ttl: int = 60,
+        max_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        """*forming_ttl* in ms of the provider's time, the other times in seconds."""
+        self._redis = redis
+        self._prefix = prefix
+        self._meter = meter
+        self._forming_ttl = forming_ttl
+        self._ttl = ttl
+        self._storeless_ttl = storeless_ttl
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[str, Chunk] = OrderedDict()
+        self._held_bytes = 0
+        self._away = False
+
+    async def fetch(self, wants: Sequence[Want], bases: Sequence[Sequence[Base]]) -> list[Found]:
+        """Return what is kept of each want, whole chunks of it. One round trip."""
+        chunks = [self._chunk_keys(want) for want in wants]
+        heads = list(dict.fromkeys(base for some in bases for base in some))
+        absent = [k for keys in chunks for k in keys if k not in self._held]
+        try:
+            values = await self._redis.mget([*map(self._head_key, heads), *absent])
+        except (RedisError, OSError) as error:
+            self._note_away(error)
+            return [Found.nothing() for _ in wants]
+        self._note_back()
+        in_force = {
+            base: head
+            for base, value in zip(heads, values[: len(heads)], strict=True)
+            if (head := _head_in(value)) is not None
+        }
+        arrived = {
+            key: chunk
+            for key, value in zip(absent, values[len(heads) :], strict=True)
+            if (chunk := _chunk_in(value)) is not None
+        }
+        found = []
+        for want, keys, some in zip(wants, chunks, bases, strict=True):
+            mine = {base: in_force[base] for base in some if base in in_force}
+            found.append(self._found(want, keys, mine, arrived))
+        return found
+
+    async def keep(self, wants: Sequence[Want], found: Sequence[Found]) -> None:
+        """Keep what was *found* for each want, in chunks, and the heads it was found at."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for want, truth in zip(wants, found, strict=True):
+                    self._keep_one(pipe, want, truth)
+                if pipe.command_stack:
+                    await pipe.execute()
+        except (RedisError, OSError) as error:
+            self._note_away(error)
+
+    async def moved(self, heads: Mapping[Base, Head]) -> None:
+        """Announce where bases stand after a write, which voids what older generations built."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for base, head in heads.items():
+                    self._advance(pipe, base, head)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            self._note_away(error)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the chunks held in this process take."""
+        return self._held_bytes
+
+    def _found(
+        self,
+        want: Want,
+        keys: Iterable[str],
+        heads: Mapping[Base, Head],
+        arrived: Mapping[str, Chunk],
+    ) -> Found:
+        in_force = {base_name(base): head.generation for base, head in heads.items()}
+        found = Found(Bars.empty(), heads=heads)
+        for key in keys:
+            chunk = self._held.get(key) or arrived.get(key)
+            if chunk is not None and any(
+                in_force.get(name) != generation for name, generation in chunk.generations.items()
+            ):
+                self._drop(key)
+                chunk = None
+            self._meter.lookup("process" if key in self._held else "redis", hit=chunk is not None)
+            if chunk is None:
+                continue
+            self._hold(key, chunk)
+            if 0 <= want.now - chunk.as_of < self._forming_ttl:
+                part = Found(chunk.bars, chunk.settled, chunk.fresh, chunk.as_of)
+            else:
+                lasting = chunk.bars.take(chunk.settled.contains(chunk.bars.time))
+                part = Found(lasting, chunk.settled, chunk.settled)
+            found = found.merge(part)
+        return found
+
+    def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
+        stored = bool(found.heads)
+        for base, head in found.heads.items():
+            self._advance(pipe, base, head)
+        for key, window in self._chunk_keys(want).items():
+            bars = found.bars.slice(window)
+            settled, fresh = found.settled.clip(window), found.fresh.clip(window)
+            if not fresh:
+                continue
+            held = self._held.get(key)
+            if held and held.settled == settled and held.fresh == fresh:
+                continue
+            facts = {
+                "settled": spans_out(settled),
+                "fresh": spans_out(fresh),
+                "as_of": found.as_of,
+                "generations": {base_name(b): h.generation for b, h in found.heads.items()},
+            }
+            value = pack(bars.take(fresh.contains(bars.time)), facts)
+            pipe.set(key, value, ex=self._ttl if stored else self._storeless_ttl)
+            if (chunk := _chunk_in(value)) is not None:
+                self._hold(key, chunk)
+
+    def _advance(self, pipe: Redis, base: Base, head: Head) -> None:
+        value = f"{head.id}:{head.position}:{head.generation}"
+        pipe.eval(_ADVANCE, 1, self._head_key(base), value, head.position, self._ttl)
+
+    def _hold(self, key: str, chunk: Chunk) -> None:
+        """Keep *chunk* in the process as the newest, if a generation can ever make it void."""
+        self._drop(key)
+        if not chunk.generations:
+            return
+        self._held[key] = chunk
+        self._held_bytes += chunk.size
+        while self._held_bytes > self._max_bytes:
+            self._drop(next(iter(self._held)))
+
+    def _drop(self, key: str) -> None:
+        chunk = self._held.pop(key, None)
+        self._held_bytes -= chunk.size if chunk else 0
+
+    def _chunk_keys(self, want: Want) -> dict[str, Window]:
+        """Return the keys of the chunks that *want* touches, oldest first, by their windows."""
+        length = want.series.timeframe.nominal * _CHUNK_BARS
+        numbers: dict[int, None] = {}
+        for span in want.spans:
+            first, last = span.since // length, (span.until - 1) // length
+            numbers.update(dict.fromkeys(range(max(first, last - _MOST_CHUNKS + 1), last + 1)))
+        name = _series_name(want.series)
+        return {
+            f"{self._prefix}chunk:{name}:{number}": Window(number * length, (number + 1) * length)
+            for number in sorted(numbers)[-_MOST_CHUNKS:]
+        }
+
+    def _head_key(self, base: Base) -> str:
+        return f"{self._prefix}head:{base_name(base)}"
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._away:
+            log.warning("Redis is away, going on without the cache: %s", type(error).__name__)
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            log.warning("Redis is back")
+        self._away = False
+
+
+def _chunk_in(value: bytes | str | None) -> Chunk | None:
+    if not isinstance(value, bytes) or (unpacked := unpack(value)) is None:
+        return None
+    bars, facts = unpacked
+    return Chunk(
+        bars=bars,
+        settled=spans_in(facts["settled"]),
+        fresh=spans_in(facts["fresh"]),
+        as_of=facts["as_of"],
+        generations=facts["generations"],
+        size=len(value),
+    )
+
+
+def _head_in(value: bytes | str | None) -> Head | None:
+    if not isinstance(value, bytes):
+        return None
+    series_id, position, generation = map(int, value.split(b":"))
+    return Head(series_id, position, generation)
+
+
+def _listing_parts(listing: Listing) -> tuple[str, ...]:
+    return (
+        listing.provider,
+        listing.market,
+        listing.symbol,
+        listing.adjustment or "",
+        listing.feed or "",
+        listing.dataset,
+    )
+
+
+def base_name(base: Base) -> str:
+    return _digest((*_listing_parts(base.listing), str(base.timeframe)))
+
+
+def _series_name(series: Series) -> str:
+    cut = (str(series.timeframe), series.timezone, series.session.value, series.calendar)
+    return _digest((*_listing_parts(series.listing), *cut))
+
+
+def _digest(parts: tuple[str, ...]) -> str:
+    """Return a short name that no other *parts* have: symbols may hold any character."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,231 @@
+"""Answer requests for bars from the cheapest source that has them.
+
+The cache is asked first, then the store's aggregates, then the provider; each only for the buckets
+left open by those before it, and what it returns is kept in the cache. Requests come in batches,
+so that a watchlist costs as many statements and round trips as one chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from datasources.aggregates import Aggregates
+from datasources.cache import Cache
+from datasources.compose import buckets_in, select, spans_of
+from datasources.found import Answer, Found, Gap, GapReason, Request, Want
+from datasources.gaps import gaps_of, joined
+from datasources.meter import Meter
+from datasources.providers import Providers
+from market.buckets import grid
+from market.calendars import calendar
+from market.errors import BargraphError, ProviderUnavailable
+from market.instrument import Series, Session
+from market.window import Spans, Window
+from plugins.base import History
+from plugins.registry import Registry
+
+_ROUNDS = 12
+"""How often a search for the newest bars may widen; each time it looks four times as far back."""
+_MOST_BUCKETS = 4_000_000
+"""Buckets of time one request may search, so that no window costs more than this."""
+
+
+@dataclass(slots=True)
+class Search:
+    """A request on its way: how far back it has looked, and what it found."""
+
+    request: Request
+    now: int
+    since: int
+    until: int
+    unreachable: GapReason
+    """Why a bucket has no bar that no source could speak of."""
+    found: Found = field(default_factory=Found.nothing)
+    beginning: int | None = None
+    """Where the listing's first bucket opens, once somebody asked."""
+    failure: ProviderUnavailable | None = None
+    done: bool = False
+
+    @property
+    def want(self) -> Want:
+        spans = Spans.of(self.since, self.until)
+        return Want(self.request.series, self.request.instrument, spans, self.now)
+
+    def before_reason(self) -> GapReason:
+        """Why nothing is said of the time before `since`."""
+        if self.failure or any(r is GapReason.PROVIDER_UNAVAILABLE for r, _ in self.found.unknown):
+            return GapReason.PROVIDER_UNAVAILABLE
+        if self.beginning is None:
+            return GapReason.NOT_FETCHED
+        if self.beginning >= self.until:
+            return GapReason.NOT_OFFERED
+        return GapReason.BEFORE_FIRST if self.since <= self.beginning else GapReason.NOT_FETCHED
+
+
+class Chain:
+    """Sources in order of cost, the cheapest first."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        cache: Cache,
+        aggregates: Aggregates,
+        providers: Providers,
+        *,
+        meter: Meter,
+    ) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._aggregates = aggregates
+        self._providers = providers
+        self._meter = meter
+
+    async def answer(self, requests: Sequence[Request]) -> list[Answer | BargraphError]:
+        """Return the answer to each request, or the failure that left it without any bar."""
+        searches = [self._begin(request) for request in requests]
+        for _ in range(_ROUNDS):
+            turn = [search for search in searches if not search.done]
+            if not turn:
+                break
+            for search, found in zip(
+                turn, await self._fetch([search.want for search in turn]), strict=True
+            ):
+                search.found = found
+            for search in turn:
+                await self._look_further(search)
+        return [_answer(search) for search in searches]
+
+    async def _fetch(self, wants: Sequence[Want]) -> list[Found]:
+        bases = [self._providers.bases(want) for want in wants]
+        found = await self._cache.fetch(wants, bases)
+        self._count(self._cache.name, found)
+        changed: set[int] = set()
+        for source in (self._aggregates, self._providers):
+            left = [_left(want, known) for want, known in zip(wants, found, strict=True)]
+            turn = [i for i, spans in enumerate(left) if spans]
+            if not turn:
+                break
+            asked = [
+                Want(wants[i].series, wants[i].instrument, left[i], wants[i].now) for i in turn
+            ]
+            fresh = await source.fetch(asked, [found[i] for i in turn])
+            self._count(source.name, fresh)
+            for i, more in zip(turn, fresh, strict=True):
+                found[i] = found[i].merge(more)
+                if more.fresh:
+                    changed.add(i)
+        if changed:
+            kept = sorted(changed)
+            await self._cache.keep([wants[i] for i in kept], [found[i] for i in kept])
+        return found
+
+    def _count(self, source: str, found: Sequence[Found]) -> None:
+        self._meter.bars(source, sum(len(some.bars) for some in found))
+
+    def _begin(self, request: Request) -> Search:
+        series = request.series
+        provider = self._registry.get(series.listing.provider)
+        now = provider.clock.now()
+        until = now if request.until is None else min(request.until, now)
+        offer = provider.history(request.instrument) if isinstance(provider, History) else None
+        unreachable = GapReason.NOT_FETCHED
+        if offer is None or offer.whole or not offer.frames:
+            unreachable = GapReason.NOT_OFFERED
+        if request.since is not None and request.since >= until:
+            return Search(request, now, until, until, unreachable, done=True)
+        reach = int((request.last + 2) * series.timeframe.nominal * _open_share(series))
+        since = _floor(series, until - reach)
+        if request.since is not None:
+            since = max(since, request.since)
+        return Search(request, now, since, until, unreachable)
+
+    async def _look_further(self, search: Search) -> None:
+        """End the search, or widen it because fewer bars were found than asked for."""
+        request, found = search.request, search.found
+        lowest = _NO_BEGINNING if request.since is None else request.since
+        inside = found.bars.slice(Window(max(lowest, search.since), search.until))
+        enough = len(inside) > request.last + (not request.include_forming)
+        failed = any(reason is GapReason.PROVIDER_UNAVAILABLE for reason, _ in found.unknown)
+        if enough or failed or search.since <= lowest:
+            search.done = True
+            return
+        if search.beginning is None:
+            try:
+                first = await self._providers.first_bar(search.want)
+            except ProviderUnavailable as failure:
+                search.failure, search.done = failure, True
+                return
+            search.beginning = search.until if first is None else _floor(request.series, first)
+        floor = max(lowest, search.beginning)
+        widest = _MOST_BUCKETS * request.series.timeframe.nominal
+        width = min(4 * (search.until - search.since), widest)
+        if search.since <= floor or width <= search.until - search.since:
+            search.done = True
+            return
+        search.since = max(_floor(request.series, search.until - width), floor)
+
+
+_NO_BEGINNING = -(2**62)
+
+
+def _left(want: Want, found: Found) -> Spans:
+    """Return the time of the buckets of *want* that nothing was found for, or that it is past."""
+    buckets = buckets_in(want.series, want.spans)
+    return spans_of(select(buckets, ~found.fresh.contains(buckets.opens)))
+
+
+def _floor(series: Series, instant: int) -> int:
+    """Return the opening of the bucket that contains *instant*, or *instant* between sessions."""
+    bucket = grid(series).at(instant)
+    return bucket.since if bucket else instant
+
+
+def _open_share(series: Series) -> float:
+    """Return how many times longer time runs than trading does, to guess how far to look back."""
+    rules = calendar(series.calendar)
+    if rules.around_the_clock:
+        return 1.0
+    if series.timeframe.step is None:
+        return 1.6
+    return 6.0 if series.session is Session.REGULAR else 2.4
+
+
+def _answer(search: Search) -> Answer | BargraphError:
+    request, found = search.request, search.found
+    since = search.since if request.since is None else max(search.since, request.since)
+    window = Window(since, search.until)
+    bars = found.bars.slice(window)
+    bars = bars.take(found.fresh.contains(bars.time))
+    if not request.include_forming:
+        bars = bars.closed()
+    has_earlier = len(bars) > request.last
+    if has_earlier:
+        bars = bars.last(request.last)
+        window = Window(int(bars.time[0]), window.until)
+    gaps = gaps_of(
+        request.series, window, bars, found, now=search.now, otherwise=search.unreachable
+    )
+    if request.since is not None and request.since < window.since and not has_earlier:
+        gaps.append(Gap(request.since, window.since, search.before_reason()))
+    if request.until is not None and request.until > search.now:
+        after = max(request.since or search.now, search.now)
+        gaps.append(Gap(_next_open(request.series, after), request.until, GapReason.AFTER_LAST))
+    gaps = joined(gap for gap in gaps if gap.since < gap.until)
+    if not len(bars) and any(gap.reason is GapReason.PROVIDER_UNAVAILABLE for gap in gaps):
+        provider = request.series.listing.provider
+        return search.failure or ProviderUnavailable(provider, "it did not answer")
+    return Answer(
+        series=request.series,
+        bars=bars,
+        gaps=gaps,
+        has_earlier=has_earlier,
+        as_of=found.as_of or search.now,
+        heads=found.heads,
+    )
+
+
+def _next_open(series: Series, instant: int) -> int:
+    """Return where the bucket that runs at *instant* ends: the next one has not begun."""
+    bucket = grid(series).at(instant)
+    return bucket.until if bucket and bucket.since < instant else instant

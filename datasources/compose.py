@@ -1,0 +1,103 @@
+"""Build the buckets of a series from the bars of its bases, and only those that are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasources.found import Base, Found, Head
+from market.bars import NATIVE, Bars
+from market.buckets import Buckets, grid
+from market.calendars import calendar, in_session
+from market.instrument import Series, Session
+from market.resample import resample
+from market.timeframe import MINUTE_FRAME
+from market.window import Mask, Spans, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What is at hand of one base: *bars* of it or of a view over it, oldest first.
+
+    *settled* and *fresh* as in `Found`: the time for which the bars are the truth for good, and
+    for which they were at *as_of*.
+    """
+
+    base: Base
+    bars: Bars
+    settled: Spans
+    fresh: Spans
+    as_of: int
+    head: Head | None = None
+
+
+def buckets_in(series: Series, spans: Iterable[Window]) -> Buckets:
+    """Return the buckets of *series* that open inside *spans*."""
+    runs = [grid(series).opening_in(window) for window in spans]
+    if len(runs) == 1:
+        return runs[0]
+    none = np.empty(0, np.int64)
+    return Buckets(
+        np.concatenate([none, *(run.opens for run in runs)]),
+        np.concatenate([none, *(run.closes for run in runs)]),
+    )
+
+
+def select(buckets: Buckets, mask: Mask) -> Buckets:
+    return Buckets(buckets.opens[mask], buckets.closes[mask])
+
+
+def spans_of(buckets: Buckets) -> Spans:
+    return Spans.from_edges(buckets.opens, buckets.closes)
+
+
+def closed_hours(series: Series, window: Window) -> Spans:
+    """Return the part of *window* in which no trade of *series* can happen."""
+    rules = calendar(series.calendar)
+    if rules.around_the_clock:
+        return Spans()
+    return Spans((window,)) - rules.open_spans(window, series.session)
+
+
+def allowed(series: Series, base: Base, buckets: Buckets, minutes_from: int | None) -> Mask:
+    """Return which buckets *base* may decide: minutes decide none that opens before they begin."""
+    if base.native or base.timeframe != MINUTE_FRAME or series.timeframe == MINUTE_FRAME:
+        return np.ones(len(buckets), dtype=np.bool_)
+    if minutes_from is None:
+        return np.zeros(len(buckets), dtype=np.bool_)
+    return buckets.opens >= minutes_from
+
+
+def compose(series: Series, buckets: Buckets, stock: Stock) -> Found:
+    """Return the bars of those *buckets* that *stock* covers whole, up to its *as_of*.
+
+    A bucket that runs at `as_of` is whole if everything until then is at hand; its bar is forming.
+    """
+    started = buckets.opens < stock.as_of
+    idle = closed_hours(series, spans_of(buckets).hull) if len(buckets) else Spans()
+    settled_mask = (stock.settled | idle).covers(buckets.opens, buckets.closes)
+    settled_mask &= buckets.closes <= stock.as_of
+    reached = np.minimum(buckets.closes, stock.as_of)
+    fresh_mask = settled_mask | ((stock.fresh | idle).covers(buckets.opens, reached) & started)
+    bars = _bars(series, select(buckets, fresh_mask), stock)
+    return Found(
+        bars=bars,
+        settled=spans_of(select(buckets, settled_mask)),
+        fresh=spans_of(select(buckets, fresh_mask)),
+        as_of=stock.as_of,
+        heads={stock.base: stock.head} if stock.head else {},
+    )
+
+
+def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
+    rules = calendar(series.calendar)
+    keep = None
+    if series.session is not Session.ALL and not rules.around_the_clock and not stock.base.native:
+        keep = in_session(stock.bars.time, rules, series.session)
+    bars = resample(stock.bars, buckets, now=stock.as_of, keep=keep)
+    marks = bars.flags & ~np.uint8(NATIVE)
+    if stock.base.native:
+        marks |= np.uint8(NATIVE)
+    return bars.with_columns(flags=marks)

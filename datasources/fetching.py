@@ -1,0 +1,319 @@
+"""Fetch a chunk of one base from its provider, once, and keep what came in the store.
+
+A chunk is a fixed stretch of one page's length, so that overlapping windows share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from datasources.aggregates import head_of, key_of
+from datasources.cache import base_name
+from datasources.flights import Flights, Handover
+from datasources.found import Base, Head
+from datasources.meter import Meter
+from datasources.packing import pack, spans_in, spans_out, unpack
+from db.candles import CandleStore
+from db.stored import SeriesFacts, Write
+from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
+from market.buckets import Grid
+from market.calendars import calendar
+from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable
+from market.instrument import Instrument
+from market.resample import trades_to_bars
+from market.window import HOUR, MINUTE, Spans, Window
+from plugins.base import History, HistoryOffer, Page, Provider, TradesHistory
+
+log = logging.getLogger(__name__)
+
+_BARS_REMEMBERED = 200_000
+_REFUSALS_REMEMBERED = 10_000
+_REFUSED_FOR = HOUR
+"""How long, by the provider's clock, what it does not offer is not asked for again."""
+_TRADES_CHUNK = HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one flight brought: bars with the revisions the store gave them (0: it is away).
+
+    *asked* is the time the provider was asked about, *fresh* that for which the bars were the
+    truth at *as_of*, *settled* for good. *failure* says why the rest of the chunk is unknown.
+    """
+
+    bars: Bars
+    asked: Spans
+    settled: Spans
+    fresh: Spans
+    not_offered: Spans
+    as_of: int
+    head: Head | None = None
+    failure: ProviderUnavailable | None = None
+
+    def packed(self) -> bytes:
+        spans = {name: spans_out(getattr(self, name)) for name in _SPANS}
+        return pack(self.bars, {"as_of": self.as_of, **spans})
+
+    @classmethod
+    def unpacked(cls, value: bytes) -> Fetched | None:
+        if (unpacked := unpack(value)) is None:
+            return None
+        bars, facts = unpacked
+        asked, settled, fresh, not_offered = (spans_in(facts[name]) for name in _SPANS)
+        return cls(bars, asked, settled, fresh, not_offered, facts["as_of"])
+
+
+_SPANS = ("asked", "settled", "fresh", "not_offered")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A base at a provider, and the grid its bars stand on."""
+
+    base: Base
+    instrument: Instrument
+    provider: Provider
+    grid: Grid
+
+    @property
+    def offer(self) -> HistoryOffer | None:
+        if isinstance(self.provider, History):
+            return self.provider.history(self.instrument)
+        return None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the provider has everything at hand, so that asking costs nothing."""
+        return self.offer is not None and self.offer.whole
+
+    @property
+    def from_trades(self) -> bool:
+        return not self.base.native and self.base.timeframe.nominal < MINUTE
+
+    @property
+    def facts(self) -> SeriesFacts:
+        return SeriesFacts(
+            self.instrument.base,
+            self.instrument.quote,
+            calendar(self.instrument.calendar).around_the_clock,
+        )
+
+    def chunks(self, spans: Spans) -> list[Window]:
+        """Return the chunks that *spans* touch, the newest first."""
+        length = _TRADES_CHUNK
+        if self.offer is not None and not self.from_trades:
+            length = self.offer.page_limit * self.base.timeframe.nominal
+        numbers = {
+            number
+            for span in spans
+            for number in range(span.since // length, (span.until - 1) // length + 1)
+        }
+        return [Window(n * length, (n + 1) * length) for n in sorted(numbers, reverse=True)]
+
+    def closed_until(self, now: int) -> int:
+        """Return the opening time of the bar that runs at *now*: those before it are over."""
+        running = self.grid.at(now)
+        return running.since if running else now
+
+    async def page(self, window: Window, now: int) -> Page:
+        """Ask the provider. Raises `ProviderUnavailable`, `InvalidBars`."""
+        if self.from_trades:
+            assert isinstance(self.provider, TradesHistory)
+            trades = await self.provider.trades(self.base.listing, window)
+            bars = trades_to_bars(
+                np.array([trade.time for trade in trades], dtype=np.int64),
+                np.array([trade.price for trade in trades], dtype=np.float64),
+                np.array([trade.amount for trade in trades], dtype=np.float64),
+                buckets=self.grid.opening_in(window),
+                now=now,
+            )
+            return Page(bars, Spans((window,)))
+        assert isinstance(self.provider, History)
+        page = await self.provider.bars(self.base.listing, self.base.timeframe, window)
+        return Page(page.bars.checked(), page.covered.clip(window), page.not_offered.clip(window))
+
+    def flagged(self, bars: Bars, now: int) -> Bars:
+        """Return *bars* marked by where they come from and whether they were over at *now*."""
+        mark = FROM_TRADES if self.from_trades else NATIVE if self.base.native else 0
+        closed = bars.time < self.closed_until(now)
+        flags = np.where(closed, mark | CLOSED, mark).astype(np.uint8)
+        return bars.with_columns(flags=flags, updated=np.full(len(bars), now))
+
+
+class Fetcher:
+    """Asks providers, each chunk by one flight, and remembers what need not be asked again."""
+
+    def __init__(
+        self,
+        store: CandleStore,
+        handover: Handover,
+        *,
+        announce: Callable[[Mapping[Base, Head]], Awaitable[None]],
+        meter: Meter,
+        settle: int,
+        forming_ttl: int,
+        parallel: int = 16,
+    ) -> None:
+        """*announce* tells other processes where a base stands; times are in ms."""
+        self._store = store
+        self._handover = handover
+        self._announce = announce
+        self._meter = meter
+        self._settle = settle
+        self._forming_ttl = forming_ttl
+        self._flights = Flights(parallel)
+        self._recent: OrderedDict[tuple[Base, int], Fetched] = OrderedDict()
+        self._refused: OrderedDict[tuple[Base, int], tuple[Spans, int]] = OrderedDict()
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()
+
+    async def fetch(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+        """Return what the provider has of *chunk* outside *known*.
+
+        *stored* are rows of the store in that time, as far as the caller read them: what comes
+        back equal to them is not written again.
+        """
+        return await self._flights.join(
+            (ask.base, chunk.since), lambda: self._fly(ask, chunk, known, stored)
+        )
+
+    async def _fly(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+        recent = self._recent.get((ask.base, chunk.since))
+        if recent is not None and self._is_fresh(ask, recent):
+            return recent
+        if ask.whole:
+            return await self._ask(ask, chunk, known, stored)
+        name = f"{base_name(ask.base)}:{chunk.since}"
+        async with self._handover.hold(name):
+            value = await self._handover.take(name)
+            given = Fetched.unpacked(value) if value else None
+            if given is not None and self._is_fresh(ask, given):
+                return given
+            # Another process may have stored the chunk while this one waited for the lock.
+            known |= await self._known_now(ask.base)
+            fetched = await self._ask(ask, chunk, known, stored)
+            if fetched.failure is None:
+                await self._handover.give(name, fetched.packed(), milliseconds=self._forming_ttl)
+            return fetched
+
+    async def _known_now(self, base: Base) -> Spans:
+        try:
+            (state,) = await self._store.states([key_of(base)])
+        except StoreUnavailable:
+            return Spans()
+        return state.known if state else Spans()
+
+    async def _ask(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+        now = ask.provider.clock.now()
+        refused = self._refused_in(ask, chunk, now)
+        missing = Spans.of(chunk.since, min(chunk.until, now)) - known - refused
+        pages: list[Page] = []
+        failure: ProviderUnavailable | None = None
+        for window in missing:
+            try:
+                pages.append(await self._page(ask, window, now))
+            except ProviderUnavailable as error:
+                log.warning("%s", error)
+                failure = error
+                break
+        fetched = await self._keep(ask, pages, now, stored)
+        fetched = replace(
+            fetched,
+            asked=missing,
+            not_offered=fetched.not_offered | refused,
+            failure=failure,
+        )
+        self._remember(ask, chunk, fetched)
+        return fetched
+
+    async def _page(self, ask: Ask, window: Window, now: int) -> Page:
+        name = ask.base.listing.provider
+        started, failed = time.perf_counter(), True
+        try:
+            page = await ask.page(window, now)
+            failed = False
+        except InvalidBars as error:
+            raise ProviderUnavailable(name, str(error)) from error
+        finally:
+            self._meter.call(name, time.perf_counter() - started, failed=failed)
+        return page
+
+    async def _keep(self, ask: Ask, pages: Sequence[Page], now: int, stored: Bars) -> Fetched:
+        """Write the closed bars of *pages* and return all bars with their revisions."""
+        bars = ask.flagged(Bars.concat([page.bars for page in pages]), now)
+        fresh = Spans(window for page in pages for window in page.covered)
+        over = Spans.of(fresh.hull.since, ask.closed_until(now))
+        settled = fresh & Spans.of(fresh.hull.since, ask.closed_until(now - self._settle))
+        known_rows = stored.take((fresh & over).contains(stored.time))
+        head = None
+        if settled or not same_values(bars.closed(), known_rows):
+            write = Write(
+                key=key_of(ask.base),
+                facts=ask.facts,
+                bars=bars.closed(),
+                observed_at=now,
+                covered=fresh & over,
+                settled=settled,
+            )
+            try:
+                (written,) = await self._store.write([write])
+            except StoreUnavailable as away:
+                log.debug("not stored: %s", away)
+            else:
+                head = head_of(written.state)
+                bars = _as_stored(bars, written.bars)
+                await self._announce({ask.base: head})
+        else:
+            bars = _as_stored(bars, known_rows)
+        return Fetched(
+            bars=bars,
+            asked=fresh,
+            settled=settled,
+            fresh=fresh,
+            not_offered=Spans(window for page in pages for window in page.not_offered),
+            as_of=now,
+            head=head,
+        )
+
+    def _is_fresh(self, ask: Ask, fetched: Fetched) -> bool:
+        age = ask.provider.clock.now() - fetched.as_of
+        return fetched.failure is None and 0 <= age < self._forming_ttl
+
+    def _refused_in(self, ask: Ask, chunk: Window, now: int) -> Spans:
+        spans, at = self._refused.get((ask.base, chunk.since), (Spans(), now))
+        return spans if now - at < _REFUSED_FOR else Spans()
+
+    def _remember(self, ask: Ask, chunk: Window, fetched: Fetched) -> None:
+        key = (ask.base, chunk.since)
+        self._recent[key] = fetched
+        self._recent.move_to_end(key)
+        while sum(len(f.bars) + 100 for f in self._recent.values()) > _BARS_REMEMBERED:
+            self._recent.popitem(last=False)
+        if fetched.not_offered:
+            _, at = self._refused.get(key, (Spans(), fetched.as_of))
+            if fetched.as_of - at >= _REFUSED_FOR:
+                at = fetched.as_of
+            self._refused[key] = (fetched.not_offered, at)
+            self._refused.move_to_end(key)
+            while len(self._refused) > _REFUSALS_REMEMBERED:
+                self._refused.popitem(last=False)
+
+
+def same_values(fetched: Bars, stored: Bars) -> bool:
+    """Whether a provider's bars say what the store already holds."""
+    return all(
+        np.array_equal(getattr(fetched, name), getattr(stored, name), equal_nan=name == "vwap")
+        for name in ("time", "open", "high", "low", "close", "volume", "vwap", "trades")
+    )
+
+
+def _as_stored(fetched: Bars, stored: Bars) -> Bars:
+    """Return *fetched* with every closed bar as the store holds it, and the forming ones."""
+    return stored.merge(fetched.take(~fetched.is_closed))

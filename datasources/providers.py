@@ -1,0 +1,269 @@
+"""Fill what the cache and the store left open, from the providers: the last link of the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datasources.aggregates import Aggregates, Read
+from datasources.beginnings import Beginnings
+from datasources.compose import (
+    Stock,
+    allowed,
+    buckets_in,
+    closed_hours,
+    compose,
+    select,
+    spans_of,
+)
+from datasources.fetching import Ask, Fetched, Fetcher
+from datasources.found import Base, Found, GapReason, Head, Want
+from datasources.plan import bases_of, native_grid
+from datasources.views import view_grid
+from market.bars import Bars
+from market.buckets import Buckets, Grid
+from market.calendars import calendar
+from market.errors import ProviderUnavailable
+from market.timeframe import MINUTE_FRAME, Timeframe
+from market.window import DAY, Mask, Spans, Window
+from plugins.base import History
+from plugins.registry import Registry
+
+_ATTEMPTS = 3
+"""Another process may store part of a chunk while a flight waits; then rows are read anew."""
+
+
+@dataclass(slots=True)
+class Job:
+    """Buckets of one want that one base is to build, and what has been learnt meanwhile."""
+
+    want: Want
+    ask: Ask
+    buckets: Buckets
+    head: Head | None
+    view: Timeframe | None = None
+    fetched: list[Fetched] = field(default_factory=list)
+    chunks: list[Window] = field(default_factory=list)
+    dropped: list[Window] = field(default_factory=list)
+
+    @property
+    def spans(self) -> Spans:
+        """The time whose bars the buckets need, up to now."""
+        return spans_of(self.buckets) & Spans.of(0, self.want.now)
+
+    @property
+    def known(self) -> Spans:
+        if self.head is None or self.head.known is None:
+            return Spans()
+        return self.head.known
+
+    @property
+    def missing(self) -> Spans:
+        """The time the provider must be asked about."""
+        left = self.spans - self.known
+        return left - closed_hours(self.want.series, left.hull) if left else left
+
+    def dirty(self) -> Spans:
+        """The time whose bars are read raw, because the fetch may add to it.
+
+        Whole buckets of the view, so that what is left can be read through the view.
+        """
+        if self.view is None:
+            return Spans((self.spans.hull,))
+        fine = view_grid(self.view)
+        return Spans(fine.reach(window) for window in self.missing)
+
+
+class Providers:
+    """Asks providers chunk by chunk and composes what they and the store hold together."""
+
+    name = "provider"
+
+    def __init__(
+        self,
+        registry: Registry,
+        aggregates: Aggregates,
+        fetcher: Fetcher,
+        beginnings: Beginnings,
+        *,
+        max_pages: int,
+    ) -> None:
+        self._registry = registry
+        self._aggregates = aggregates
+        self._fetcher = fetcher
+        self._beginnings = beginnings
+        self._max_pages = max_pages
+
+    async def fetch(self, wants: Sequence[Want], so_far: Sequence[Found]) -> list[Found]:
+        """Return what providers say of each want, base after base; failures become reasons."""
+        found = [Found.nothing() for _ in wants]
+        bases = [self.bases(want) for want in wants]
+        for depth in range(max(map(len, bases), default=0)):
+            turn = [i for i in range(len(wants)) if depth < len(bases[i])]
+            jobs = await asyncio.gather(
+                *(self._job(wants[i], bases[i][depth], so_far[i], found[i]) for i in turn)
+            )
+            numbered = [(i, job) for i, job in zip(turn, jobs, strict=True) if isinstance(job, Job)]
+            for i, job in zip(turn, jobs, strict=True):
+                if isinstance(job, Found):
+                    found[i] = found[i].merge(job)
+            parts = await self._run([job for _, job in numbered])
+            for (i, _), part in zip(numbered, parts, strict=True):
+                found[i] = found[i].merge(part)
+        return found
+
+    def bases(self, want: Want) -> tuple[Base, ...]:
+        provider = self._registry.get(want.series.listing.provider)
+        return bases_of(want.series, want.instrument, provider)
+
+    def ask(self, want: Want, base: Base) -> Ask:
+        provider = self._registry.get(base.listing.provider)
+        grid = Grid(base.timeframe, zone="UTC", calendar=calendar("24/7"))
+        if isinstance(provider, History):
+            grid = native_grid(base, want.instrument, provider.history(want.instrument))
+        return Ask(base, want.instrument, provider, grid)
+
+    async def first_bar(self, want: Want) -> int | None:
+        """Return when the listing begins, None if nothing is offered.
+
+        Raises `ProviderUnavailable`.
+        """
+        bases = self.bases(want)
+        return await self._beginnings.first_bar(self.ask(want, bases[0])) if bases else None
+
+    async def _job(self, want: Want, base: Base, so_far: Found, found: Found) -> Job | Found:
+        left = buckets_in(want.series, want.spans)
+        left = select(left, ~found.fresh.contains(left.opens) & (left.opens < want.now))
+        left, view = self._aggregates.buildable(want, base, left, longest=DAY)
+        if not len(left):
+            return Found.nothing()
+        ask = self.ask(want, base)
+        head = so_far.heads.get(base)
+        minutes_from = head.minutes_from if head else None
+        coarse = not base.native and base.timeframe == MINUTE_FRAME != want.series.timeframe
+        if coarse and minutes_from is None:
+            try:
+                minutes_from, settled = await self._beginnings.minutes_from(ask)
+            except ProviderUnavailable:
+                return _unknown(GapReason.PROVIDER_UNAVAILABLE, spans_of(left))
+            head = settled or head
+        left = select(left, allowed(want.series, base, left, minutes_from))
+        return Job(want, ask, left, head, view=view) if len(left) else Found.nothing()
+
+    async def _run(self, jobs: Sequence[Job]) -> list[Found]:
+        """Fetch what the jobs miss, read what they have, and compose both."""
+        stocks: list[Stock | None] = [None] * len(jobs)
+        for _ in range(_ATTEMPTS):
+            turn = [n for n, stock in enumerate(stocks) if stock is None]
+            if not turn:
+                break
+            rows = await self._read([jobs[n] for n in turn])
+            await asyncio.gather(
+                *(self._fetch(jobs[n], raw) for n, (_, raw) in zip(turn, rows, strict=True))
+            )
+            for n, (clean, raw) in zip(turn, rows, strict=True):
+                if _accounted(jobs[n]) or not self._aggregates.available:
+                    stocks[n] = _stock(jobs[n], clean, raw)
+        return [
+            _explained(job, stock) if stock else _unknown(GapReason.NOT_FETCHED, job.spans)
+            for job, stock in zip(jobs, stocks, strict=True)
+        ]
+
+    async def _read(self, jobs: Sequence[Job]) -> list[tuple[Bars, Bars]]:
+        """Return, for each job, bars of its view outside what may change, and raw ones inside."""
+        reads: list[Read] = []
+        owners: list[tuple[int, bool]] = []
+        for n, job in enumerate(jobs):
+            raw = job.dirty()
+            for window in (job.spans - raw) if job.view else ():
+                reads.append(Read(job.ask.base, job.view, window))
+                owners.append((n, False))
+            for window in raw:
+                reads.append(Read(job.ask.base, None, window))
+                owners.append((n, True))
+        clean: list[list[Bars]] = [[] for _ in jobs]
+        rough: list[list[Bars]] = [[] for _ in jobs]
+        for (n, is_raw), (head, bars) in zip(
+            owners, await self._aggregates.read(reads), strict=True
+        ):
+            (rough if is_raw else clean)[n].append(bars)
+            jobs[n].head = head or jobs[n].head
+        return [
+            (Bars.concat(some), Bars.concat(more)) for some, more in zip(clean, rough, strict=True)
+        ]
+
+    async def _fetch(self, job: Job, raw: Bars) -> None:
+        chunks = job.ask.chunks(job.missing)
+        most = len(chunks) if job.ask.whole else self._max_pages
+        job.chunks, job.dropped = chunks[:most], chunks[most:]
+        job.fetched = list(
+            await asyncio.gather(
+                *(
+                    self._fetcher.fetch(job.ask, chunk, job.known, raw.slice(chunk))
+                    for chunk in job.chunks
+                )
+            )
+        )
+
+
+def _accounted(job: Job) -> bool:
+    """Whether the provider was asked about everything missing, by us or by a flight we joined."""
+    told = Spans(job.dropped)
+    for chunk, fetched in zip(job.chunks, job.fetched, strict=True):
+        told |= fetched.asked | fetched.not_offered
+        if fetched.failure is not None:
+            told |= Spans((chunk,))
+    newest = max((fetched.as_of for fetched in job.fetched), default=0)
+    return not ((job.missing - told) & Spans.of(0, newest))
+
+
+def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
+    bars = raw
+    settled = fresh = job.known
+    head = job.head
+    as_of = max((fetched.as_of for fetched in job.fetched), default=job.want.now)
+    for fetched in job.fetched:
+        # What the provider no longer has was withdrawn by the write that came with the fetch.
+        gone = fetched.fresh.contains(bars.time) & (bars.updated <= fetched.as_of)
+        gone &= ~_present(bars, fetched.bars)
+        bars = bars.take(~gone).merge(fetched.bars)
+        settled |= fetched.settled
+        fresh |= fetched.fresh
+        head = head.merge(fetched.head) if head and fetched.head else head or fetched.head
+    return Stock(
+        base=job.ask.base,
+        bars=clean.merge(bars) if len(clean) else bars,
+        settled=settled,
+        fresh=fresh | settled,
+        as_of=as_of,
+        head=head,
+    )
+
+
+def _explained(job: Job, stock: Stock) -> Found:
+    found = compose(job.want.series, job.buckets, stock)
+    refused = Spans(window for fetched in job.fetched for window in fetched.not_offered)
+    asked = Spans(window for fetched in job.fetched for window in fetched.asked)
+    failed = Spans(
+        chunk
+        for chunk, fetched in zip(job.chunks, job.fetched, strict=True)
+        if fetched.failure is not None
+    )
+    reasons = (
+        (GapReason.NOT_OFFERED, refused),
+        (GapReason.PROVIDER_UNAVAILABLE, (failed | asked) - stock.fresh - refused),
+        (GapReason.NOT_FETCHED, Spans(job.dropped)),
+    )
+    unknown = tuple((reason, spans) for reason, spans in reasons if spans)
+    return found.merge(Found(Bars.empty(), unknown=unknown))
+
+
+def _present(bars: Bars, others: Bars) -> Mask:
+    return np.isin(bars.time, others.time)
+
+
+def _unknown(reason: GapReason, spans: Spans) -> Found:
+    return Found(Bars.empty(), unknown=((reason, spans),))

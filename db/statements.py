@@ -1,0 +1,101 @@
+"""The SQL that reads the candle store. What writes it lives in `sql/`."""
+
+# ruff: noqa: S608 - the parts put together are constants of this module, never input
+
+_KEY = "u.provider, u.market, u.symbol, u.timeframe, u.adjustment, u.feed, u.dataset"
+_OWN = "s.provider, s.market, s.symbol, s.timeframe, s.adjustment, s.feed, s.dataset"
+_NAMES = ", ".join(f"${n}::text[]" for n in range(1, 8))
+_COLUMNS = "provider, market, symbol, timeframe, adjustment, feed, dataset"
+_STATE = """
+    s.id, (extract(epoch FROM s.minutes_from) * 1000)::bigint AS minutes_from, s.position,
+    s.generation, multirange_send(s.known) AS known
+"""
+
+STATE = f"SELECT {_STATE} FROM series s WHERE s.id = $1"
+
+STATES = f"""
+    SELECT {_STATE}
+    FROM unnest({_NAMES}) WITH ORDINALITY u({_COLUMNS}, n)
+    LEFT JOIN series s ON ({_OWN}) = ({_KEY})
+    ORDER BY u.n
+"""
+
+ADD_SERIES = f"""
+    INSERT INTO series ({_COLUMNS}, base_currency, quote_currency, around_the_clock)
+    SELECT * FROM unnest({_NAMES}, $8::text[], $9::text[], $10::boolean[])
+    ON CONFLICT DO NOTHING
+"""
+
+LEVELS = "SELECT level, timeframe FROM preaggregation_configs ORDER BY level DESC"
+
+# Arrays are built from an ordered subquery: ordering inside each of them would sort every time.
+_BARS = """
+    array_send(array_agg(b."timestamp")) AS time,
+    array_send(array_agg(b.open)) AS open,
+    array_send(array_agg(b.high)) AS high,
+    array_send(array_agg(b.low)) AS low,
+    array_send(array_agg(b.close)) AS close,
+    array_send(array_agg(b.volume)) AS volume,
+    array_send(array_agg(coalesce(b.vwap, 'NaN'))) AS vwap,
+    array_send(array_agg(coalesce(b.trades, -1))) AS trades,
+    array_send(array_agg(b.revision::bigint)) AS revision,
+    array_send(array_agg(b.updated_at)) AS updated,
+    array_send(array_agg(b.source)) AS source
+"""
+
+SNAPSHOT = f"""
+    SELECT {_STATE}, c.*
+    FROM unnest({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])
+         WITH ORDINALITY u({_COLUMNS}, level, since, until, n)
+    LEFT JOIN series s ON ({_OWN}) = ({_KEY})
+    LEFT JOIN LATERAL (
+        SELECT {_BARS}
+        FROM (
+            SELECT "timestamp", open, high, low, close, volume, vwap, trades,
+                   revision, updated_at, source
+            FROM bar
+            WHERE u.level = 0 AND bar.series_id = s.id AND NOT void
+              AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
+            UNION ALL
+            SELECT "timestamp", open, high, low, close, volume,
+                   turnover / nullif(volume, 0), trades, revision, updated_at, 0::smallint
+            FROM rollup
+            WHERE u.level > 0 AND rollup.series_id = s.id AND rollup.level = u.level AND NOT void
+              AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
+            ORDER BY "timestamp"
+        ) b
+    ) c ON true
+    ORDER BY u.n
+"""
+
+CHANGES = """
+    SELECT s.position AS head, greatest(s.position - change_log_length(), 0) AS pruned,
+           c.positions, c.since, c.until
+    FROM series s
+    LEFT JOIN LATERAL (
+        SELECT array_agg(l.position) AS positions,
+               array_agg((extract(epoch FROM l.since) * 1000)::bigint) AS since,
+               array_agg((extract(epoch FROM l.until) * 1000)::bigint) AS until
+        FROM (
+            SELECT * FROM change
+            WHERE change.series_id = s.id AND change.position > $2
+            ORDER BY change.position LIMIT $3
+        ) l
+    ) c ON true
+    WHERE s.id = $1
+"""
+
+MERGE = """
+    SELECT * FROM write_bars($1::integer[], $2::integer[], $3::bigint[], $4::bigint[],
+                             $5::bigint[], $6::integer[], $7::bigint[], $8::bigint[])
+"""
+
+STORED_AT = f"""
+    SELECT {_BARS}
+    FROM (
+        SELECT bar.* FROM unnest($2::bigint[]) u(at)
+        JOIN bar ON bar.series_id = $1 AND bar."timestamp" = from_epoch_ms(u.at)
+        WHERE NOT bar.void
+        ORDER BY bar."timestamp"
+    ) b
+"""

@@ -1,0 +1,108 @@
+"""A market that nobody trades on, for trying things out without a network or a recording."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from market.bars import Bars
+from market.clock import Clock
+from market.errors import UnknownName
+from market.instrument import Instrument, Listing
+from market.timeframe import MINUTE_FRAME, Timeframe
+from market.window import MINUTE, Spans, Window
+from plugins.base import Description, HistoryOffer, NativeFrame, Page, Trade
+from plugins.sim.listings import LISTINGS, Simulated
+from plugins.sim.tape import tapes
+from plugins.sim.trading_hours import START
+
+PAGE_LIMIT = 10_000
+_FORMULA = 1
+"""Raised when the same seed begins to give other prices: stored ones belong to their formula."""
+
+
+class SimProvider:
+    """Eight symbols since 2015 whose every past minute is a function of *seed*, symbol and time.
+
+    What a minute shows is what was traded in it before now, so a forming bar grows trade by trade
+    into exactly the bar it will be.
+    """
+
+    def __init__(self, *, clock: Clock, seed: int = 1) -> None:
+        self._clock = clock
+        self._seed = seed
+        self._listings = {(one.instrument.market, one.instrument.symbol): one for one in LISTINGS}
+        self._description = Description(
+            name="sim",
+            title="Simulated market",
+            markets=("crypto", "stocks"),
+            attribution="Simulated prices; no real market",
+            simulated=True,
+            dataset=f"{_FORMULA}-{seed}",
+        )
+
+    @property
+    def description(self) -> Description:
+        return self._description
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    async def symbols(self) -> Sequence[Instrument]:
+        """Return the eight."""
+        return tuple(one.instrument for one in self._listings.values())
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def history(self, instrument: Instrument) -> HistoryOffer:
+        """Return minutes; all else is computed from them or from trades."""
+        self._listing(instrument)
+        return HistoryOffer((NativeFrame(MINUTE_FRAME, timezone=None),), PAGE_LIMIT)
+
+    async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
+        """Return the first minute at or after *since* that is vouched for, from 2015 on.
+
+        It may be without trades. None if it has not begun, or for another timeframe.
+        """
+        self._listing(listing)
+        first = -(-max(since, START) // MINUTE) * MINUTE
+        begun = timeframe == MINUTE_FRAME and first < self._clock.now()
+        return first if begun else None
+
+    async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
+        """Return the minutes of *window* that had trades."""
+        listed = self._minutely(listing, timeframe)
+        now = self._clock.now()
+        past = Window(window.since, min(window.until, now))
+        return Page(
+            bars=await asyncio.to_thread(self._bars, listed, window, now),
+            covered=Spans.of(max(past.since, START), past.until),
+            not_offered=Spans.of(past.since, min(past.until, START)),
+        )
+
+    async def trades(self, listing: Listing, window: Window) -> Sequence[Trade]:
+        """Return the trades of *window* so far."""
+        listed = self._listing(listing)
+        return await asyncio.to_thread(self._trades, listed, window, self._clock.now())
+
+    def _bars(self, listed: Simulated, window: Window, now: int) -> Bars:
+        return Bars.concat([tape.bars() for tape in tapes(listed, self._seed, window, now=now)])
+
+    def _trades(self, listed: Simulated, window: Window, now: int) -> list[Trade]:
+        whole = window.aligned(MINUTE)
+        found = tapes(listed, self._seed, whole, now=now)
+        return [trade for tape in found for trade in tape.trades(window)]
+
+    def _minutely(self, listing: Listing, timeframe: Timeframe) -> Simulated:
+        if timeframe != MINUTE_FRAME:
+            raise UnknownName("timeframe", str(timeframe), ("1m",), field="timeframe")
+        return self._listing(listing)
+
+    def _listing(self, asked: Instrument | Listing) -> Simulated:
+        found = self._listings.get((asked.market, asked.symbol))
+        if found is None:
+            known = (symbol for _, symbol in self._listings)
+            raise UnknownName("symbol", asked.symbol, known, field="symbol")
+        return found

@@ -1,0 +1,219 @@
+"""Reading the store: one statement for many series, and a named failure when it is away."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+import pytest
+
+from db.candles import CandleStore
+from db.pool import open_pool
+from db.stored import SeriesKey, Wanted, Write
+from market.errors import StoreUnavailable
+from market.instrument import Adjustment, Listing
+from market.timeframe import MINUTE_FRAME, Timeframe
+from market.window import MINUTE, Window
+from tests.db.minutes import ALWAYS, AROUND, T0, assert_views_exact, fresh_key, minutes, put, stored
+
+
+class CountedPool:
+    """A pool of one connection that notes the statements sent through it."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.statements: list[str] = []
+        self._connection = connection
+        connection.add_query_logger(lambda record: self.statements.append(record.query))
+
+    def acquire(self, *, timeout: float) -> CountedPool:
+        return self
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+async def test_fifty_series_at_several_views_are_read_with_one_statement(
+    store: CandleStore, store_url: str
+) -> None:
+    keys = [fresh_key() for _ in range(50)]
+    times = [T0 + n * MINUTE for n in range(5)]
+    await store.write([Write(key, AROUND, minutes(times), T0) for key in keys])
+    connection = await asyncpg.connect(store_url)
+    try:
+        counted = CountedPool(connection)
+        reader = CandleStore(counted)
+        await reader.views()
+        counted.statements.clear()
+
+        found = await reader.snapshot(
+            [Wanted(key, ALWAYS, view) for key in keys for view in (None, Timeframe.parse("1h"))]
+        )
+        states = await reader.states(keys)
+    finally:
+        await connection.close()
+
+    assert len(counted.statements) == 2
+    assert [len(f.bars) for f in found[::2]] == [5] * 50
+    assert [f.state for f in found[1::2]] == states
+
+
+async def test_a_window_is_half_open_and_an_impossible_one_is_empty(store: CandleStore) -> None:
+    key = fresh_key()
+    await put(store, key, minutes([T0, T0 + MINUTE, T0 + 2 * MINUTE]))
+
+    found = await store.snapshot(
+        [
+            Wanted(key, window)
+            for window in (
+                Window(T0, T0 + 2 * MINUTE),
+                Window(T0 + 1, T0 + MINUTE),
+                Window(T0 + MINUTE, T0),
+                Window(-(1 << 63), (1 << 63) - 1),
+                Window(1 << 62, 1 << 63),
+            )
+        ]
+    )
+
+    assert [f.bars.time.tolist() for f in found] == [
+        [T0, T0 + MINUTE],
+        [],
+        [],
+        [T0, T0 + MINUTE, T0 + 2 * MINUTE],
+        [],
+    ]
+
+
+async def test_a_series_never_stored_has_no_state_and_no_bars(store: CandleStore) -> None:
+    [found] = await store.snapshot([Wanted(fresh_key(), ALWAYS)])
+
+    assert found.state is None
+    assert len(found.bars) == 0
+
+
+async def test_names_that_differ_in_one_part_are_different_series(store: CandleStore) -> None:
+    name = fresh_key().listing.symbol
+    keys = [
+        SeriesKey(listing, MINUTE_FRAME)
+        for listing in (
+            Listing("sim", "crypto", name),
+            Listing("sim", "stocks", name),
+            Listing("sim", "crypto", name.lower()),
+            Listing("sim", "crypto", name, adjustment=Adjustment.SPLIT),
+            Listing("sim", "crypto", name, feed="sip"),
+            Listing("sim", "crypto", name, dataset="other"),
+        )
+    ]
+
+    ids = await store.ensure([(key, AROUND) for key in keys])
+    again = await store.ensure([(key, AROUND) for key in reversed(keys)])
+
+    assert len(set(ids)) == len(keys)
+    assert again == ids[::-1]
+
+
+async def test_two_processes_that_meet_a_new_series_agree_on_its_id(pool: asyncpg.Pool) -> None:
+    keys = [(fresh_key(), AROUND) for _ in range(20)]
+
+    one = await CandleStore(pool).ensure(keys)
+    other = await CandleStore(pool).ensure(keys[::-1])
+
+    assert one == other[::-1]
+
+
+async def test_a_large_write_comes_back_whole(store: CandleStore, pool: asyncpg.Pool) -> None:
+    key = fresh_key()
+    bars = minutes([T0 + n * MINUTE for n in range(40_000)])
+
+    written = await put(store, key, bars)
+
+    assert written.bars.revision.tolist() == [1] * 40_000
+    assert np.array_equal((await stored(store, key)).time, bars.time)
+    await assert_views_exact(pool, key)
+
+
+async def test_a_view_there_is_none_of_is_a_mistake_of_the_caller(store: CandleStore) -> None:
+    with pytest.raises(KeyError):
+        await store.snapshot([Wanted(fresh_key(), ALWAYS, Timeframe.parse("7m"))])
+
+
+async def test_views_come_coarsest_first_and_the_store_has_an_identity(store: CandleStore) -> None:
+    views = await store.views()
+
+    assert [str(view) for view in views] == [
+        "1y", "1M", "1w", "1d", "4h", "1h", "30m", "15m", "5m",
+    ]  # fmt: skip
+    assert isinstance(await store.store_id(), UUID)
+
+
+async def test_an_unknown_series_has_no_log(store: CandleStore) -> None:
+    with pytest.raises(LookupError):
+        await store.changes(2**31 - 1, after=0, limit=1)
+    with pytest.raises(LookupError):
+        await store.set_minutes_from(2**31 - 1, T0)
+
+
+async def test_a_store_that_is_away_is_unavailable_and_its_address_stays_untold() -> None:
+    async with open_pool("postgresql://someone:secret@127.0.0.1:1/nowhere") as pool:
+        store = CandleStore(pool)
+
+        with pytest.raises(StoreUnavailable) as refusal:
+            await store.snapshot([Wanted(fresh_key(), ALWAYS)])
+        with pytest.raises(StoreUnavailable):
+            await put(store, fresh_key(), minutes([T0]))
+
+    assert "secret" not in str(refusal.value)
+    assert "127.0.0.1" not in str(refusal.value)
+
+
+async def test_a_statement_cut_off_by_its_timeout_is_an_unavailable_store(store_url: str) -> None:
+    async with open_pool(store_url, statement_timeout=0.05) as pool:
+        store = CandleStore(pool)
+        key = fresh_key()
+        [series_id] = await store.ensure([(key, AROUND)])
+        blocker = await asyncpg.connect(store_url)
+        try:
+            async with blocker.transaction():
+                await blocker.execute("SELECT FROM series WHERE id = $1 FOR UPDATE", series_id)
+
+                with pytest.raises(StoreUnavailable):
+                    await put(store, key, minutes([T0]))
+        finally:
+            await blocker.close()
+
+        assert len((await put(store, key, minutes([T0]))).bars) == 1
+
+
+async def test_a_connection_cut_by_the_server_is_replaced_by_the_next(
+    store: CandleStore, pool: asyncpg.Pool, store_url: str
+) -> None:
+    await store.store_id()
+    killer = await asyncpg.connect(store_url)
+    async with pool.acquire() as connection:
+        pid = connection.get_server_pid()
+    await killer.execute("SELECT pg_terminate_backend($1)", pid)
+    await killer.close()
+
+    key = fresh_key()
+    try:
+        await put(store, key, minutes([T0]))
+    except StoreUnavailable:
+        await put(store, key, minutes([T0]))
+
+    assert len(await stored(store, key)) == 1
+
+
+async def test_ids_remembered_from_a_database_made_anew_are_forgotten(
+    store: CandleStore, pool: asyncpg.Pool
+) -> None:
+    key = fresh_key()
+    [stale] = await store.ensure([(key, AROUND)])
+    await pool.execute("DELETE FROM series WHERE id = $1", stale)
+
+    written = await put(store, key, minutes([T0]))
+
+    assert written.state.id != stale
+    assert len(await stored(store, key)) == 1

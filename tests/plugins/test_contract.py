@@ -1,0 +1,89 @@
+"""The simulated market and the replay keep the provider contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from market.clock import FixedClock
+from market.window import DAY, MINUTE, Window
+from plugins.base import History, Provider
+from plugins.replay import Anchor, ReplayProvider, load
+from plugins.sim import SimProvider
+from tests.plugins.contract import Offered, ProviderContract, TradesContract
+
+TUESDAY = 1_736_208_000_000
+"""2025-01-07 00:00 UTC, a day on which New York trades."""
+
+
+async def offered_of(provider: Provider, symbol: str, window: Window) -> Offered:
+    assert isinstance(provider, History)
+    instrument = next(one for one in await provider.symbols() if one.symbol == symbol)
+    return Offered(provider, instrument, provider.history(instrument).frames[0], window)
+
+
+class TestSim(ProviderContract, TradesContract):
+    @pytest.fixture(params=["BTC/USDT", "ADA/USDT", "SPY"])
+    async def offered(self, request: pytest.FixtureRequest) -> AsyncIterator[Offered]:
+        provider = SimProvider(clock=FixedClock(TUESDAY + 3 * DAY + 12_345))
+        afternoon = Window(TUESDAY + 13 * 60 * MINUTE, TUESDAY + 16 * 60 * MINUTE)
+        offered = await offered_of(provider, request.param, afternoon)
+        yield offered
+        await offered.aclose()
+
+
+class TestReplay(ProviderContract):
+    @pytest.fixture(params=["csv_MINUTES", "stock_DAYS"])
+    async def offered(
+        self, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> AsyncIterator[Offered]:
+        windows = {
+            "csv_MINUTES": write_minutes(tmp_path / "csv_MINUTES_1m.csv"),
+            "stock_DAYS": write_days(tmp_path / "stock_DAYS_1d.csv"),
+        }
+        now = TUESDAY + 60 * MINUTE + 30_000
+        anchor = Anchor(replay_from=now, anchored_at=0, speed=Decimal(1))
+        provider = ReplayProvider(await load(tmp_path), base=FixedClock(0), anchor=anchor)
+        offered = await offered_of(provider, request.param, windows[request.param])
+        yield offered
+        await offered.aclose()
+
+
+class TestReplayOfRealRecordings(ProviderContract):
+    @pytest.fixture(params=["binance_BTCUSDT", "stock_SPY"])
+    async def offered(
+        self, request: pytest.FixtureRequest, recordings: Path
+    ) -> AsyncIterator[Offered]:
+        windows = {
+            "binance_BTCUSDT": Window(TUESDAY, TUESDAY + 3 * 60 * MINUTE),
+            # From 10:00 to 13:00 in New York, on 2013-10-04.
+            "stock_SPY": Window(1_380_895_200_000, 1_380_906_000_000),
+        }
+        loaded = await load(recordings)
+        anchor = Anchor(replay_from=loaded.newest_close, anchored_at=0, speed=Decimal(0))
+        provider = ReplayProvider(loaded, base=FixedClock(0), anchor=anchor)
+        offered = await offered_of(provider, request.param, windows[request.param])
+        yield offered
+        await offered.aclose()
+
+
+def write_minutes(path: Path) -> Window:
+    """Write two days of minutes, every seventh without trades, the last hours still to come."""
+    times = [TUESDAY - DAY + n * MINUTE for n in range(2 * 1440) if n % 7]
+    write(path, times)
+    return Window(TUESDAY - DAY + 600 * MINUTE, TUESDAY - DAY + 900 * MINUTE)
+
+
+def write_days(path: Path) -> Window:
+    """Write the weekdays of seven weeks, labelled at midnight UTC."""
+    times = [TUESDAY - 48 * DAY + n * DAY for n in range(50) if n % 7 not in {3, 4}]
+    write(path, times)
+    return Window(TUESDAY - 40 * DAY, TUESDAY - 10 * DAY)
+
+
+def write(path: Path, times: list[int]) -> None:
+    rows = (f"{time},{n + 2},{n + 4},{n + 1},{n + 3},{n}\n" for n, time in enumerate(times))
+    path.write_text("timestamp_ms,open,high,low,close,volume\n" + "".join(rows))

@@ -1,0 +1,111 @@
+"""Every setting, read once from the environment and `.env`, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from market.errors import BargraphError
+
+
+class WrongSettings(BargraphError):
+    """Settings that cannot be used; the message names each with its value and what is allowed."""
+
+    code = "WRONG_SETTINGS"
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in schemes:
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    """What the environment says. Names are the fields in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to serve on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to serve on; 0 takes a free one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What is logged"
+    )
+
+    database_url: Annotated[SecretStr, _url_of("postgresql", "postgres")] | None = Field(
+        None, description="PostgreSQL for candles; absent: embedded"
+    )
+    accounts_url: Annotated[
+        SecretStr, _url_of("mysql+asyncmy", "mariadb+asyncmy", "postgresql+asyncpg")
+    ] | None = Field(None, description="Database for accounts; absent: embedded")
+    redis_url: Annotated[SecretStr, _url_of("redis", "rediss", "unix")] | None = Field(
+        None, description="Redis for cache and broadcast; absent: embedded"
+    )
+    redis_prefix: str = Field(
+        "bargraph:", pattern=r"^[\w.:-]{1,64}$", description="Begins every key in Redis"
+    )
+    data_dir: Path = Field(Path(".bargraph"), description="Where the embedded servers keep theirs")
+    database_pool: int = Field(10, ge=1, le=500, description="Connections to PostgreSQL")
+    redis_pool: int = Field(50, ge=2, le=5000, description="Connections to Redis")
+    statement_timeout: float = Field(
+        30, gt=0, le=3600, description="Seconds one SQL statement may take"
+    )
+
+    ccxt_exchanges: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        ("binance", "kraken", "coinbase", "okx", "bybit"),
+        description="Exchanges to offer through ccxt, by ccxt's names, separated by commas",
+    )
+    replay_dir: Path | None = Field(None, description="Folder of recordings to replay")
+    replay_from: AwareDatetime | None = Field(
+        None, description="Instant the replay starts at; absent: the close of its newest bar"
+    )
+    replay_speed: Decimal = Field(
+        Decimal(1), ge=0, le=1_000_000, description="Recorded time per real time; 0 stands still"
+    )
+    sim_seed: int = Field(1, ge=0, le=2**31, description="Which simulated market `sim` shows")
+
+    max_bars: int = Field(10_000, ge=1, le=100_000, description="Bars one window may hold")
+    max_pages: int = Field(
+        10, ge=1, le=1000, description="Provider calls one series may cost a request"
+    )
+    settle: float = Field(
+        120, ge=0, le=86_400, description="Seconds after its close that a bar is looked at again"
+    )
+    forming_ttl: float = Field(1, gt=0, le=60, description="Seconds a forming bar may be old")
+    cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="Bytes of candles each process keeps"
+    )
+    max_body: int = Field(1_000_000, ge=1000, description="Bytes of one HTTP request's body")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of this process. Raises `WrongSettings` naming every one that is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise WrongSettings("\n".join(_line(each) for each in error.errors())) from None
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0])
+    field = Settings.model_fields[name]
+    secret = "SecretStr" in str(field.annotation)
+    value = "***" if secret else str(error["input"])
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"{name.upper()}={value}: {message}. {field.description}."

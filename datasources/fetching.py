@@ -17,6 +17,7 @@ from datasources.aggregates import head_of, key_of
 from datasources.cache import base_name
 from datasources.flights import Flights, Handover
 from datasources.found import Base, Head
+from datasources.health import HealthBoard
 from datasources.meter import Meter
 from datasources.packing import pack, spans_in, spans_out, unpack
 from db.candles import CandleStore
@@ -156,6 +157,7 @@ class Fetcher:
         *,
         announce: Callable[[Mapping[Base, Head]], Awaitable[None]],
         meter: Meter,
+        health: HealthBoard,
         settle: int,
         forming_ttl: int,
         parallel: int = 16,
@@ -165,6 +167,7 @@ class Fetcher:
         self._handover = handover
         self._announce = announce
         self._meter = meter
+        self._health = health
         self._settle = settle
         self._forming_ttl = forming_ttl
         self._flights = Flights(parallel)
@@ -220,9 +223,11 @@ class Fetcher:
             try:
                 pages.append(await self._page(ask, window, now))
             except ProviderUnavailable as error:
+                self._health.failed(error.provider, error.reason)
                 log.warning("%s", error)
                 failure = error
                 break
+            self._health.answered(ask.base.listing.provider)
         fetched = await self._keep(ask, pages, now, stored)
         fetched = replace(
             fetched,

@@ -29,7 +29,6 @@ from db.embedded.supervised import KeeperGaveUp, Supervised
 POLL = 0.25  # seconds
 STOP_PATIENCE = 7.0  # seconds from the last user's end to force; all of it is to take below 10
 LOCK_PATIENCE = 5.0  # seconds; others hold the keeper's lock only to look whether it is held
-CREATE_PATIENCE = 300.0  # seconds
 
 logger = logging.getLogger("db.embedded.keeper")
 
@@ -95,12 +94,11 @@ class Keeper:
             process = spawn(program, output=output, stdin=subprocess.PIPE)
         finally:
             os.close(output)
-        deadline = time.monotonic() + CREATE_PATIENCE
         assert process.stdin is not None
         with process.stdin as stdin:
             stdin.write(commands)
         while process.poll() is None:
-            if self._is_over() or time.monotonic() > deadline:
+            if self._is_over():
                 process.kill()
             time.sleep(0.02)
         if process.returncode != 0:

@@ -66,6 +66,9 @@ def _entered(directory: Path) -> Layout:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         layout = Layout(directory.resolve(strict=True))
         owner = layout.directory.stat().st_uid
+        if os.geteuid() in (0, owner):
+            for lock in (layout.users_lock, layout.start_lock, layout.keeper_lock):
+                FileLock(lock).close()
     except OSError as error:
         log = Layout(directory).keeper_log
         raise EmbeddedStartFailed("servers", str(error), log=log) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ LONGEST_PAUSE = 10.0
 QUEUE_SECONDS = 20.0
 """How long a call may wait for its turn at the throttle, besides the time-out of its answer."""
 _BACKOFF = 0.5
+_SECONDS = re.compile(r"\d{1,9}(\.\d+)?", re.ASCII)
 
 Configure = Callable[[Any], None]
 Sleep = Callable[[float], Awaitable[None]]
@@ -162,9 +164,9 @@ class ExchangeClient:
 
 
 class _Watched:
-    """An exchange that times its answers, and refuses those that are not JSON.
+    """An exchange that times its answers, and refuses those that ccxt would read as fewer rows.
 
-    ccxt hands such answers to its parsers, of which some read them as empty lists.
+    Its parsers take text for an empty list, and leave out rows whose time they cannot read.
     """
 
     round_trip = 0
@@ -175,11 +177,15 @@ class _Watched:
         sent = loop.time()
         answer = await super().fetch(*arguments, **named)  # type: ignore[misc]  # mixed into an exchange
         self.round_trip = int((loop.time() - sent) * 1000)
-        if isinstance(answer, dict | list):
-            return answer
-        from ccxt.base.errors import BadResponse  # noqa: PLC0415  # loaded by now, costly before
+        if not isinstance(answer, dict | list):
+            raise TypeError("the answer is not JSON")
+        return answer
 
-        raise BadResponse("the answer is not JSON")
+    def parse_ohlcv(self, *arguments: Any, **named: Any) -> Any:
+        row = super().parse_ohlcv(*arguments, **named)  # type: ignore[misc]  # mixed into an exchange
+        if not row[0]:
+            raise TypeError("a row has no time")
+        return row
 
 
 def _fault(error: Exception) -> _Fault:
@@ -210,7 +216,7 @@ def _fault(error: Exception) -> _Fault:
 def _retry_after(headers: Mapping[str, str], *, now: int) -> float | None:
     """Return the seconds in a `Retry-After` header, which holds a count or a date."""
     told = next((v for k, v in headers.items() if k.casefold() == "retry-after"), "").strip()
-    if told.isdecimal():
+    if _SECONDS.fullmatch(told):
         return float(told)
     try:
         at = parsedate_to_datetime(told)

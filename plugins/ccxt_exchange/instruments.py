@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -60,16 +60,19 @@ def frames_of(exchange: Any) -> Mapping[Timeframe, str]:
     return dict(sorted(found.items(), key=lambda pair: pair[0].nominal))
 
 
-def offer_of(exchange: Any, instrument: Instrument) -> HistoryOffer:
-    """Return what of *instrument*'s past *exchange* serves."""
-    frames = (
+def offer_of(exchange: Any, instrument: Instrument, *, frames: Iterable[Timeframe]) -> HistoryOffer:
+    """Return what of *instrument*'s past *exchange* serves, given all of its *frames*."""
+    native = (
         NativeFrame(frame)
-        for frame in frames_of(exchange)
+        for frame in frames
         # Contracts have no bars of seconds where spot has them, and ccxt lists the two as one.
         if frame.unit is not Unit.SECOND or instrument.type is InstrumentType.SPOT
     )
-    limit = exchange.feature_value(instrument.symbol, "fetchOHLCV", "limit", CAUTIOUS_LIMIT)
-    return HistoryOffer(frames=tuple(frames), page_limit=int(limit or CAUTIOUS_LIMIT))
+    limit = None
+    # What was taken off the list can still be asked about by those who stored its bars.
+    if instrument.symbol in (exchange.markets or ()):
+        limit = exchange.feature_value(instrument.symbol, "fetchOHLCV", "limit")
+    return HistoryOffer(frames=tuple(native), page_limit=int(limit or CAUTIOUS_LIMIT))
 
 
 def _instrument(exchange: Any, market: Mapping[str, Any], *, provider: str) -> Instrument:

@@ -105,22 +105,25 @@ class CcxtProvider:
         """
         if self._listed is None:
             raise self._unavailable("its symbols must be asked for before its history")
-        return offer_of(self._listed.exchange, instrument)
+        return offer_of(self._listed.exchange, instrument, frames=self._listed.frames)
 
     async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
         """Return the opening time of the oldest bar offered at or after *since*, None if none is.
 
-        One call, but for exchanges that answer only for the stretch asked about. Of an exchange
-        that ignores *since* it is the oldest bar returned. Raises `ProviderUnavailable`.
+        A timeframe that is not offered has none. It takes one call, but for exchanges that answer
+        only for the stretch asked about; of one that ignores *since* it is the oldest bar returned.
+        Raises `ProviderUnavailable`, `UnknownName`.
         """
-        listed, limit = await self._resolved(listing, timeframe)
+        listed, offer = await self._resolved(listing)
+        if timeframe not in _names(offer):
+            return None
         searched = {
             _step(frame): partial(self._rows, listing.symbol, listed.frames[frame])
             for frame in (*_COARSER, timeframe)
             if frame in listed.frames and _step(frame) >= _step(timeframe)
         }
         try:
-            return await find_first(searched, since, limit=limit, now=self._clock.now())
+            return await find_first(searched, since, limit=offer.page_limit, now=self._clock.now())
         except LookupError as error:
             raise self._unavailable(str(error)) from error
 
@@ -130,13 +133,15 @@ class CcxtProvider:
         Bars are updated at their close, a forming one at the moment before the call. A row with a
         value missing is left out of what is covered. Raises `ProviderUnavailable`, `UnknownName`.
         """
-        listed, limit = await self._resolved(listing, timeframe)
+        listed, offer = await self._resolved(listing)
+        if timeframe not in (frames := _names(offer)):
+            raise UnknownName("timeframe", str(timeframe), frames.values(), field="timeframe")
         asked_at = self._clock.now()
         answer = await read_window(
             partial(self._rows, listing.symbol, listed.frames[timeframe]),
             window,
             step=_step(timeframe),
-            limit=limit,
+            limit=offer.page_limit,
             now=asked_at,
         )
         bars = self._checked(answer, step=_step(timeframe), asked_at=asked_at)
@@ -149,17 +154,13 @@ class CcxtProvider:
             await asyncio.gather(self._listing, return_exceptions=True)
         await self._client.aclose()
 
-    async def _resolved(self, listing: Listing, timeframe: Timeframe) -> tuple[_Listed, int]:
-        """Return what is listed and the rows a call. Raises `UnknownName`."""
+    async def _resolved(self, listing: Listing) -> tuple[_Listed, HistoryOffer]:
+        """Return what is listed and what of *listing* is offered. Raises `UnknownName`."""
         listed = await self._ready()
         instrument = listed.instruments.get(listing.symbol)
         if instrument is None:
             raise UnknownName("symbol", listing.symbol, listed.instruments, field="symbol")
-        offer = offer_of(listed.exchange, instrument)
-        if timeframe not in (native.timeframe for native in offer.frames):
-            names = [str(native.timeframe) for native in offer.frames]
-            raise UnknownName("timeframe", str(timeframe), names, field="timeframe")
-        return listed, offer.page_limit
+        return listed, offer_of(listed.exchange, instrument, frames=listed.frames)
 
     async def _rows(
         self, symbol: str, frame: str, since: int, count: int, until: int | None = None
@@ -235,6 +236,10 @@ class CcxtProvider:
 
     def _unavailable(self, reason: str) -> ProviderUnavailable:
         return ProviderUnavailable(self._description.name, reason)
+
+
+def _names(offer: HistoryOffer) -> Mapping[Timeframe, str]:
+    return {native.timeframe: str(native.timeframe) for native in offer.frames}
 
 
 def _step(frame: Timeframe) -> int:

@@ -80,7 +80,8 @@ class Market:
 
     def _random(self, minutes: NDArray[np.int64], lane: int) -> NDArray[np.float64]:
         """Return numbers in [0, 1) that depend on the symbol, the minute and *lane* alone."""
-        x = minutes.astype(np.uint64) + np.uint64(crc32(f"{self.symbol}{lane}".encode()) << 32)
+        seed = crc32(f"{self.symbol}{lane}".encode()) << 32
+        x = minutes.astype(np.uint64) + np.uint64(seed)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return (x >> np.uint64(11)).astype(np.float64) / 2**53
+        return np.asarray((x >> np.uint64(11)) / np.float64(2**53), dtype=np.float64)

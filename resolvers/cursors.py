@@ -1,0 +1,48 @@
+"""The cursor of a candle window: where a subscription goes on with nothing missed or repeated.
+
+It holds the store's id, the log position of each base the bars came from, and the provider's time
+through which closes were told.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+
+from market.errors import BadInput
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CandleCursor:
+    """*positions* by stored series id; *store* is None where no store could be asked."""
+
+    store: UUID | None
+    positions: Mapping[int, int]
+    told_until: int
+
+    def __str__(self) -> str:
+        store = self.store.hex if self.store else None
+        positions = sorted(self.positions.items())
+        value = orjson.dumps([_VERSION, store, positions, self.told_until])
+        return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> CandleCursor:
+        """Raises `BadInput` for a string that is no cursor of ours."""
+        try:
+            value = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            version, store, positions, told_until = value
+            if version != _VERSION:
+                raise ValueError("another version")
+            known = UUID(hex=store) if store else None
+            return cls(known, {int(i): int(p) for i, p in positions}, int(told_until))
+        except (ValueError, TypeError, binascii.Error):
+            message = "The cursor is not one that this server gave."
+            raise BadInput(message, field="after") from None

@@ -1,0 +1,36 @@
+"""Put the schema together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from schema.catalogue import MarketType, ProviderType, SymbolType
+from schema.query import Query
+from schema.scalars import SCALARS
+
+
+class BargraphSchema(strawberry.Schema):
+    """The schema; errors are logged where they are formatted, and only those that are bugs."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Leave logging to `schema.errors.format_error`, which knows bugs from mistakes."""
+
+
+def build_schema(
+    extensions: Iterable[type[SchemaExtension] | Callable[[], SchemaExtension]] = (),
+) -> BargraphSchema:
+    """Return the schema with *extensions* taking part in every execution."""
+    return BargraphSchema(
+        query=Query,
+        types=[MarketType, ProviderType, SymbolType],
+        extensions=list(extensions),
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )

@@ -1,0 +1,50 @@
+"""What resolvers of one GraphQL request share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from datasources.chain import Chain
+from datasources.found import Answer, Request
+from datasources.health import HealthBoard
+from db.candles import CandleStore
+from market.errors import StoreUnavailable
+from resolvers.directory import Directory
+from resolvers.loaders import candle_loader
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the whole process shares: wired once, read by every request."""
+
+    directory: Directory
+    chain: Chain
+    store: CandleStore
+    health: HealthBoard
+    max_bars: int
+    max_pages: int
+
+
+@dataclass(slots=True)
+class Context:
+    """Made anew for each GraphQL request, so that its loaders forget nothing and leak nothing."""
+
+    shared: Shared
+    candles: DataLoader[Request, Answer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.candles = candle_loader(self.shared.chain)
+
+    async def store_id(self) -> UUID | None:
+        """Return the id of the candle store, None while it is away."""
+        try:
+            return await self.shared.store.store_id()
+        except StoreUnavailable:
+            return None
+
+
+Info = strawberry.Info[Context, None]

@@ -1,0 +1,65 @@
+"""What clients see of failures: expected ones with their code and facts, all others masked."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from graphql import GraphQLError
+
+from market.errors import AmbiguousSymbol, BadInput, BargraphError, ProviderUnavailable
+from plugins.registry import ProviderDisabled
+
+log = logging.getLogger(__name__)
+
+
+def format_error(error: GraphQLError) -> dict[str, Any]:
+    """Return *error* as the client may see it.
+
+    What the caller did wrong keeps its message. An expected failure adds its code and its facts.
+    Anything else is a bug: it is logged whole under an id, and the client gets the id alone.
+    """
+    shown = dict(error.formatted)
+    cause = _cause(error)
+    if cause is None:
+        return shown
+    if isinstance(cause, BargraphError):
+        shown["message"] = str(cause)
+        shown["extensions"] = {"code": code_of(cause), **_facts(cause)}
+        return shown
+    error_id = secrets.token_hex(8)
+    log.error("error %s at %s", error_id, error.path, exc_info=cause)
+    shown["message"] = "Internal server error."
+    shown["extensions"] = {"code": "INTERNAL", "errorId": error_id}
+    return shown
+
+
+def code_of(failure: BargraphError) -> str:
+    """Return the stable code of an expected failure at the top level."""
+    if isinstance(failure, ProviderDisabled):
+        return ProviderUnavailable.code
+    return failure.code
+
+
+def _facts(failure: BargraphError) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if isinstance(failure, BadInput):
+        facts["field"] = failure.field
+        if failure.suggestions:
+            facts["suggestions"] = list(failure.suggestions)
+    if isinstance(failure, AmbiguousSymbol):
+        facts["choices"] = list(failure.choices)
+    if isinstance(failure, ProviderUnavailable | ProviderDisabled):
+        facts["provider"] = failure.provider
+    if isinstance(failure, ProviderUnavailable) and failure.retry_after is not None:
+        facts["retryAfter"] = failure.retry_after
+    return facts
+
+
+def _cause(error: GraphQLError) -> BaseException | None:
+    """Return what a resolver really raised, None for a mistake of the caller."""
+    cause: BaseException | None = error.original_error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause

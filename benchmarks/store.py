@@ -132,9 +132,8 @@ async def history(url: str, store: CandleStore, bars: Bars) -> None:
     print(f"{COUNT:,} bars written, nine aggregates included       {written:6.2f} s", end="")
     print(f"  {written / copy:5.1f} x  (at most 10)")
     again = Write(key("H0"), FACTS, bars, asked + 1)
-    print(
-        f"the same bars once more, nothing differs            {await timed(lambda: store.write([again])):6.2f} s"
-    )
+    same = await timed(lambda: store.write([again]))
+    print(f"the same bars once more, nothing differs            {same:6.2f} s")
 
 
 async def aggregates(pool: asyncpg.Pool, store: CandleStore) -> None:

@@ -14,6 +14,7 @@ from market.errors import ProviderUnavailable, StoreUnavailable
 from market.instrument import Listing
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import MINUTE
+from market.zones import ERA
 from plugins.base import History
 
 K = TypeVar("K")
@@ -31,7 +32,7 @@ class Beginnings:
         self._store = store
         self._max_pages = max_pages
         self._flights = Flights(16)
-        self._first: OrderedDict[Listing, int | None] = OrderedDict()
+        self._first: OrderedDict[Listing, int] = OrderedDict()
         self._minutes: OrderedDict[Base, int] = OrderedDict()
 
     async def aclose(self) -> None:
@@ -44,8 +45,10 @@ class Beginnings:
         """
         listing = ask.base.listing
         if listing not in self._first:
-            found = await self._flights.join(("first", listing), lambda: self._ask_first(ask))
-            _note(self._first, listing, found)
+            first = await self._flights.join(("first", listing), lambda: self._ask_first(ask))
+            if first is None:
+                return None
+            _note(self._first, listing, first)
         return self._first[listing]
 
     async def minutes_from(self, ask: Ask) -> tuple[int, Head | None]:
@@ -65,7 +68,7 @@ class Beginnings:
             pass
         if ask.base not in self._minutes:
             offer = ask.offer
-            since = 0
+            since = ERA.since
             if offer is not None and not offer.whole:
                 reach = self._max_pages * offer.page_limit * MINUTE
                 since = ask.provider.clock.now() // MINUTE * MINUTE - reach
@@ -92,9 +95,9 @@ class Beginnings:
             key=lambda timeframe: timeframe.nominal,
             default=offer.frames[0].timeframe,
         )
-        firsts = [await _first_time(ask, frame, 0)]
+        firsts = [await _first_time(ask, frame, ERA.since)]
         if offer.whole:
-            firsts += [await _first_time(ask, f.timeframe, 0) for f in offer.frames]
+            firsts += [await _first_time(ask, f.timeframe, ERA.since) for f in offer.frames]
         return min((first for first in firsts if first is not None), default=None)
 
 

@@ -56,11 +56,9 @@ class Search:
         """Why nothing is said of the time before `since`."""
         if self.failure or any(r is GapReason.PROVIDER_UNAVAILABLE for r, _ in self.found.unknown):
             return GapReason.PROVIDER_UNAVAILABLE
-        if self.beginning is None:
+        if self.beginning is None or self.since > self.beginning:
             return GapReason.NOT_FETCHED
-        if self.beginning >= self.until:
-            return GapReason.NOT_OFFERED
-        return GapReason.BEFORE_FIRST if self.since <= self.beginning else GapReason.NOT_FETCHED
+        return GapReason.BEFORE_FIRST if self.beginning < self.until else GapReason.NOT_OFFERED
 
 
 class Chain:
@@ -193,7 +191,10 @@ def _open_share(series: Series) -> float:
 
 def _answer(search: Search) -> Answer | BargraphError:
     request, found = search.request, search.found
-    since = search.since if request.since is None else max(search.since, request.since)
+    since = max(
+        search.since if search.beginning is None else max(search.since, search.beginning),
+        _NO_BEGINNING if request.since is None else request.since,
+    )
     window = Window(since, search.until)
     bars = found.bars.slice(window)
     bars = bars.take(found.fresh.contains(bars.time))

@@ -172,7 +172,8 @@ class Fetcher:
         self._forming_ttl = forming_ttl
         self._flights = Flights(parallel)
         self._recent: OrderedDict[tuple[Base, int], Fetched] = OrderedDict()
-        self._refused: OrderedDict[tuple[Base, int], tuple[Spans, int]] = OrderedDict()
+        self._recent_bars = 0
+        self._refused: OrderedDict[Base, tuple[Spans, int]] = OrderedDict()
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -189,7 +190,7 @@ class Fetcher:
 
     async def _fly(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
         recent = self._recent.get((ask.base, chunk.since))
-        if recent is not None and self._is_fresh(ask, recent):
+        if recent is not None and self._is_fresh(ask, chunk, recent):
             return recent
         if ask.whole:
             return await self._ask(ask, chunk, known, stored)
@@ -197,7 +198,7 @@ class Fetcher:
         async with self._handover.hold(name):
             value = await self._handover.take(name)
             given = Fetched.unpacked(value) if value else None
-            if given is not None and self._is_fresh(ask, given):
+            if given is not None and self._is_fresh(ask, chunk, given):
                 return given
             # Another process may have stored the chunk while this one waited for the lock.
             known |= await self._known_now(ask.base)
@@ -215,7 +216,7 @@ class Fetcher:
 
     async def _ask(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
         now = ask.provider.clock.now()
-        refused = self._refused_in(ask, chunk, now)
+        refused = self.refused(ask.base, now)
         missing = Spans.of(chunk.since, min(chunk.until, now)) - known - refused
         pages: list[Page] = []
         failure: ProviderUnavailable | None = None
@@ -232,11 +233,16 @@ class Fetcher:
         fetched = replace(
             fetched,
             asked=missing,
-            not_offered=fetched.not_offered | refused,
+            not_offered=fetched.not_offered | refused.clip(chunk),
             failure=failure,
         )
-        self._remember(ask, chunk, fetched)
+        self._remember(ask.base, chunk, fetched)
         return fetched
+
+    def refused(self, base: Base, now: int) -> Spans:
+        """Return the time that the provider lately said it does not offer."""
+        spans, at = self._refused.get(base, (Spans(), now))
+        return spans if now - at < _REFUSED_FOR else Spans()
 
     async def _page(self, ask: Ask, window: Window, now: int) -> Page:
         name = ask.base.listing.provider
@@ -287,28 +293,31 @@ class Fetcher:
             head=head,
         )
 
-    def _is_fresh(self, ask: Ask, fetched: Fetched) -> bool:
-        age = ask.provider.clock.now() - fetched.as_of
-        return fetched.failure is None and 0 <= age < self._forming_ttl
+    def _is_fresh(self, ask: Ask, chunk: Window, fetched: Fetched) -> bool:
+        now = ask.provider.clock.now()
+        told_all = fetched.as_of >= chunk.until or now < chunk.until
+        return fetched.failure is None and told_all and 0 <= now - fetched.as_of < self._forming_ttl
 
-    def _refused_in(self, ask: Ask, chunk: Window, now: int) -> Spans:
-        spans, at = self._refused.get((ask.base, chunk.since), (Spans(), now))
-        return spans if now - at < _REFUSED_FOR else Spans()
-
-    def _remember(self, ask: Ask, chunk: Window, fetched: Fetched) -> None:
-        key = (ask.base, chunk.since)
+    def _remember(self, base: Base, chunk: Window, fetched: Fetched) -> None:
+        key = (base, chunk.since)
+        before = self._recent.pop(key, None)
         self._recent[key] = fetched
-        self._recent.move_to_end(key)
-        while sum(len(f.bars) + 100 for f in self._recent.values()) > _BARS_REMEMBERED:
-            self._recent.popitem(last=False)
+        self._recent_bars += _weight(fetched) - (_weight(before) if before else 0)
+        while self._recent_bars > _BARS_REMEMBERED:
+            _, oldest = self._recent.popitem(last=False)
+            self._recent_bars -= _weight(oldest)
         if fetched.not_offered:
-            _, at = self._refused.get(key, (Spans(), fetched.as_of))
-            if fetched.as_of - at >= _REFUSED_FOR:
-                at = fetched.as_of
-            self._refused[key] = (fetched.not_offered, at)
-            self._refused.move_to_end(key)
+            now = fetched.as_of
+            held = self.refused(base, now)
+            at = self._refused[base][1] if held else now
+            self._refused[base] = (held | fetched.not_offered, at)
+            self._refused.move_to_end(base)
             while len(self._refused) > _REFUSALS_REMEMBERED:
                 self._refused.popitem(last=False)
+
+
+def _weight(fetched: Fetched) -> int:
+    return len(fetched.bars) + 100
 
 
 def same_values(fetched: Bars, stored: Bars) -> bool:

@@ -45,6 +45,7 @@ class Job:
     buckets: Buckets
     head: Head | None
     view: Timeframe | None = None
+    refused: Spans = field(default_factory=Spans)
     fetched: list[Fetched] = field(default_factory=list)
     chunks: list[Window] = field(default_factory=list)
     dropped: list[Window] = field(default_factory=list)
@@ -63,7 +64,7 @@ class Job:
     @property
     def missing(self) -> Spans:
         """The time the provider must be asked about."""
-        left = self.spans - self.known
+        left = self.spans - self.known - self.refused
         return left - closed_hours(self.want.series, left.hull) if left else left
 
     def dirty(self) -> Spans:
@@ -160,6 +161,9 @@ class Providers:
             turn = [n for n, stock in enumerate(stocks) if stock is None]
             if not turn:
                 break
+            for n in turn:
+                job = jobs[n]
+                job.refused = self._fetcher.refused(job.ask.base, job.want.now)
             rows = await self._read([jobs[n] for n in turn])
             await asyncio.gather(
                 *(self._fetch(jobs[n], raw) for n, (_, raw) in zip(turn, rows, strict=True))
@@ -211,33 +215,34 @@ class Providers:
 
 def _accounted(job: Job) -> bool:
     """Whether the provider was asked about everything missing, by us or by a flight we joined."""
-    told = Spans(job.dropped)
+    told = list(job.dropped)
     for chunk, fetched in zip(job.chunks, job.fetched, strict=True):
-        told |= fetched.asked | fetched.not_offered
         if fetched.failure is not None:
-            told |= Spans((chunk,))
-    newest = max((fetched.as_of for fetched in job.fetched), default=0)
-    return not ((job.missing - told) & Spans.of(0, newest))
+            told.append(chunk)
+        # What came after the answer was still to come when it was given.
+        told += [*fetched.asked, *fetched.not_offered, Window(fetched.as_of, chunk.until)]
+    return not (job.missing - Spans(told))
 
 
 def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
     bars = raw
-    settled = fresh = job.known
+    settled, fresh = list(job.known), list(job.known)
     head = job.head
-    as_of = max((fetched.as_of for fetched in job.fetched), default=job.want.now)
+    # Chunks come newest first, and only the newest can hold what runs now.
+    as_of = job.fetched[0].as_of if job.fetched else job.want.now
     for fetched in job.fetched:
-        # What the provider no longer has was withdrawn by the write that came with the fetch.
-        gone = fetched.fresh.contains(bars.time) & (bars.updated <= fetched.as_of)
-        gone &= ~_present(bars, fetched.bars)
-        bars = bars.take(~gone).merge(fetched.bars)
-        settled |= fetched.settled
-        fresh |= fetched.fresh
+        if len(fetched.bars):
+            # What the provider no longer has was withdrawn by the write that came with the fetch.
+            gone = fetched.fresh.contains(bars.time) & (bars.updated <= fetched.as_of)
+            bars = bars.take(~gone | _present(bars, fetched.bars)).merge(fetched.bars)
+        settled += fetched.settled
+        fresh += fetched.fresh
         head = head.merge(fetched.head) if head and fetched.head else head or fetched.head
     return Stock(
         base=job.ask.base,
         bars=clean.merge(bars) if len(clean) else bars,
-        settled=settled,
-        fresh=fresh | settled,
+        settled=Spans(settled),
+        fresh=Spans(fresh + settled),
         as_of=as_of,
         head=head,
     )
@@ -252,6 +257,7 @@ def _explained(job: Job, stock: Stock) -> Found:
         for chunk, fetched in zip(job.chunks, job.fetched, strict=True)
         if fetched.failure is not None
     )
+    refused |= job.refused
     reasons = (
         (GapReason.NOT_OFFERED, refused),
         (GapReason.PROVIDER_UNAVAILABLE, (failed | asked) - stock.fresh - refused),

@@ -113,7 +113,10 @@ class CandleStore:
         Set at first use; later it only moves backwards, which counts as a change of the time in
         between. A later time is ignored. Raises `LookupError` for an unknown series.
         """
-        async with self._connection() as connection, connection.transaction():
+        async with (
+            self._connection() as connection,
+            connection.transaction(isolation="read_committed"),
+        ):
             try:
                 await connection.execute(
                     "SELECT move_minutes_from($1, $2)", series_id, clipped(minutes_from)

@@ -115,7 +115,7 @@ class History(Protocol):
         ...
 
     async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
-        """Return the opening time of the oldest bar offered at or after *since*, None if none is.
+        """Return the oldest opening time at or after *since* that is vouched for, None if none is.
 
         Raises `ProviderUnavailable`.
         """

@@ -60,14 +60,12 @@ def _series(
     rules = calendar(instrument.calendar)
     provider = directory.provider(instrument.provider)
     offer = provider.history(instrument) if isinstance(provider, History) else None
-    if asked.adjustment is not None and asked.adjustment not in (
-        offer.adjustments if offer else ()
-    ):
-        raise BadInput(
-            f"{asked.provider} offers no adjustment {asked.adjustment}.", field="adjustment"
-        )
-    if asked.feed is not None and asked.feed not in (offer.feeds if offer else ()):
-        raise BadInput(f"{asked.provider} offers no feed {asked.feed!r}.", field="feed")
+    adjustments, feeds = (offer.adjustments, offer.feeds) if offer else ((), ())
+    if asked.adjustment is not None and asked.adjustment not in adjustments:
+        message = f"{asked.provider} does not offer {asked.adjustment}-adjusted bars."
+        raise BadInput(message, field="adjustment")
+    if asked.feed is not None and asked.feed not in feeds:
+        raise UnknownName("feed", asked.feed, feeds, field="feed")
     listing = Listing(
         provider=instrument.provider,
         market=instrument.market,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
-from typing import Annotated
+from math import isnan
 
 import strawberry
 
@@ -106,9 +106,7 @@ class Candle:
         description="Grows with every correction; 0 while the bar is not stored. Of a coarser bar "
         "the sum over its minutes."
     )
-    updated_at: Timestamp = strawberry.field(
-        description="The provider's time of the newest input."
-    )
+    updated_at: Timestamp = strawberry.field(description="The provider's time of the newest input.")
     source: BarSource = strawberry.field(description="What the bar was made of.")
 
 
@@ -172,7 +170,7 @@ class CandleWindow:
 
     @strawberry.field(description="The same bars as columns.")
     def columns(self) -> CandleColumns:
-        return CandleColumns(**_columns(self.answer.bars))
+        return columns_of(self.answer.bars)
 
     @strawberry.field(description="Where there are no bars, and why. Oldest first.")
     def gaps(self) -> list[GapType]:
@@ -195,31 +193,28 @@ class CandleWindow:
         return _summary(self.answer)
 
 
+def columns_of(bars: Bars) -> CandleColumns:
+    return CandleColumns(
+        time=[Timestamp(instant) for instant in bars.time.tolist()],
+        open=bars.open.tolist(),
+        high=bars.high.tolist(),
+        low=bars.low.tolist(),
+        close=bars.close.tolist(),
+        volume=bars.volume.tolist(),
+        trades=[count if count >= 0 else None for count in bars.trades.tolist()],
+        vwap=[None if isnan(price) else price for price in bars.vwap.tolist()],
+        is_closed=bars.is_closed.tolist(),
+        revision=bars.revision.tolist(),
+        updated_at=[Timestamp(instant) for instant in bars.updated.tolist()],
+        source=[_source(flags) for flags in bars.flags.tolist()],
+    )
+
+
 def rows_of(bars: Bars) -> list[Candle]:
-    columns = _columns(bars)
-    names = tuple(columns)
-    return [
-        Candle(**dict(zip(names, row, strict=True)))
-        for row in zip(*columns.values(), strict=True)
-    ]
-
-
-def _columns(bars: Bars) -> dict[str, list[object]]:
-    """Return the columns of `Candle` by name, as Python values."""
-    return {
-        "time": bars.time.tolist(),
-        "open": bars.open.tolist(),
-        "high": bars.high.tolist(),
-        "low": bars.low.tolist(),
-        "close": bars.close.tolist(),
-        "volume": bars.volume.tolist(),
-        "trades": [count if count >= 0 else None for count in bars.trades.tolist()],
-        "vwap": [price if price == price else None for price in bars.vwap.tolist()],
-        "is_closed": bars.is_closed.tolist(),
-        "revision": bars.revision.tolist(),
-        "updated_at": bars.updated.tolist(),
-        "source": [_source(flags) for flags in bars.flags.tolist()],
-    }
+    columns = columns_of(bars)
+    names = [field.name for field in fields(Candle)]
+    rows = zip(*(getattr(columns, name) for name in names), strict=True)
+    return [Candle(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 @lru_cache(maxsize=256)
@@ -230,9 +225,7 @@ def _source(flags: int) -> BarSource:
 
 
 def _gap(gap: Gap) -> GapType:
-    return GapType(
-        since=Timestamp(gap.since), until=Timestamp(gap.until), reason=gap.reason
-    )
+    return GapType(since=Timestamp(gap.since), until=Timestamp(gap.until), reason=gap.reason)
 
 
 def _summary(answer: Answer) -> SeriesSummary:

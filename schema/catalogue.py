@@ -27,9 +27,7 @@ Until = Annotated[
     Timestamp | None,
     strawberry.argument(description="Bars that open before it. Default: the provider's now."),
 ]
-ZoneName = Annotated[
-    str | None, strawberry.argument(description="IANA zone that days begin in.")
-]
+ZoneName = Annotated[str | None, strawberry.argument(description="IANA zone that days begin in.")]
 SessionName = Annotated[
     Session | None, strawberry.argument(description="Which part of a trading day counts.")
 ]
@@ -77,9 +75,7 @@ class ProviderType(Node):
         description="Whose prices these are, to be shown beside them; null where disabled."
     )
     simulated: bool = strawberry.field(description="Whether the prices are made up.")
-    disabled: str | None = strawberry.field(
-        description="Why it cannot be used; null where it can."
-    )
+    disabled: str | None = strawberry.field(description="Why it cannot be used; null where it can.")
     provider: strawberry.Private[Provider | None]
 
     @strawberry.field(description="The asset classes it offers.")

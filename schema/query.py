@@ -40,9 +40,7 @@ class Query:
     def markets(self, info: Info) -> list[MarketType]:
         return [MarketType.of(name) for name in info.context.shared.directory.markets()]
 
-    @strawberry.field(
-        description="Who supplies bars and symbols; a disabled one says why it is."
-    )
+    @strawberry.field(description="Who supplies bars and symbols; a disabled one says why it is.")
     def providers(self, info: Info, market: MarketName = None) -> list[ProviderType]:
         directory = info.context.shared.directory
         if market is not None:

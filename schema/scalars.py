@@ -33,7 +33,7 @@ def _decimal_in(value: object) -> Decimal:
             number = Decimal("NaN")
         if number.is_finite():
             return number
-    raise GraphQLError(f"Decimal must be a string such as \"0.1\", not {str(value)[:40]!r}.")
+    raise GraphQLError(f'Decimal must be a string such as "0.1", not {str(value)[:40]!r}.')
 
 
 def _decimal_out(value: Decimal) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 from pydantic import SecretStr
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from datasources.aggregates import Aggregates
 from datasources.beginnings import Beginnings
@@ -69,8 +69,8 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
         embedded = None
         if None in (settings.database_url, settings.redis_url):
             embedded = await stack.enter_async_context(embedded_servers(settings.data_dir))
-        database_url = _either(settings.database_url, embedded and embedded.postgres_url)
-        redis_url = _either(settings.redis_url, embedded and embedded.redis_url)
+        database_url = _either(settings.database_url, embedded.postgres_url if embedded else "")
+        redis_url = _either(settings.redis_url, embedded.redis_url if embedded else "")
 
         await migrate(database_url, SQL)
         pool = await stack.enter_async_context(
@@ -188,8 +188,5 @@ async def _replay(
     return ReplayProvider(recordings, base=context.clock, anchor=anchor)
 
 
-def _either(external: SecretStr | None, embedded: str | None) -> str:
-    if external is not None:
-        return external.get_secret_value()
-    assert embedded is not None
-    return embedded
+def _either(external: SecretStr | None, embedded: str) -> str:
+    return external.get_secret_value() if external is not None else embedded

@@ -79,6 +79,11 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.cache_bytes = Gauge(
+            "bargraph_cache_bytes",
+            "Bytes of candles that this process keeps.",
+            registry=registry,
+        )
         self._pool_connections = Gauge(
             "bargraph_pool_connections",
             "Connections of a pool by state.",

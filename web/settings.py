@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from market.errors import BargraphError
@@ -21,9 +28,11 @@ class WrongSettings(BargraphError):
 
 
 def _url_of(*schemes: str) -> AfterValidator:
+    allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+
     def check(url: SecretStr) -> SecretStr:
         if urlsplit(url.get_secret_value()).scheme not in schemes:
-            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+            raise ValueError(f"must be a URL that begins with {allowed}")
         return url
 
     return AfterValidator(check)
@@ -51,9 +60,10 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, _url_of("postgresql", "postgres")] | None = Field(
         None, description="PostgreSQL for candles; absent: embedded"
     )
-    accounts_url: Annotated[
-        SecretStr, _url_of("mysql+asyncmy", "mariadb+asyncmy", "postgresql+asyncpg")
-    ] | None = Field(None, description="Database for accounts; absent: embedded")
+    accounts_url: (
+        Annotated[SecretStr, _url_of("mysql+asyncmy", "mariadb+asyncmy", "postgresql+asyncpg")]
+        | None
+    ) = Field(None, description="Database for accounts; absent: embedded")
     redis_url: Annotated[SecretStr, _url_of("redis", "rediss", "unix")] | None = Field(
         None, description="Redis for cache and broadcast; absent: embedded"
     )
@@ -95,7 +105,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Return the settings of this process. Raises `WrongSettings` naming every one that is wrong."""
+    """Return the settings of this process. Raises `WrongSettings`, naming every wrong one."""
     try:
         return Settings(**overrides)
     except ValidationError as error:

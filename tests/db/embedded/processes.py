@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,17 @@ class User:
 
 
 @dataclass(frozen=True)
+class Running:
+    """A process as it was seen, so that one that ends meanwhile does not disturb."""
+
+    process: psutil.Process
+    parent: int
+    name: str
+    folder: Path
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scratch:
     """A directory for servers and what runs in it."""
 
@@ -59,41 +70,43 @@ class Scratch:
 
     def keepers(self) -> list[psutil.Process]:
         """Return the keepers of this directory."""
-        arguments = ["db.embedded.keeper", str(self.directory)]
-        return [found for found in _living() if found.cmdline()[-2:] == arguments]
+        arguments = ("db.embedded.keeper", str(self.directory))
+        return [found.process for found in _running() if found.arguments[-2:] == arguments]
 
     def servers(self) -> dict[int, str]:
         """Return each server of this directory by its id: postmasters and Valkeys, no children."""
         inside = self._inside()
-        ids = {found.pid for found in inside}
-        return {found.pid: found.name() for found in inside if found.ppid() not in ids}
+        ids = {found.process.pid for found in inside}
+        return {found.process.pid: found.name for found in inside if found.parent not in ids}
 
     def is_empty(self) -> bool:
         """Say whether no process of ours is left, children of servers included."""
         return not self._inside() and not self.keepers()
 
-    def _inside(self) -> list[psutil.Process]:
+    def _inside(self) -> list[Running]:
         names = {"postgres", "initdb", "valkey-server"}
         return [
             found
-            for found in _living()
-            if found.name() in names and Path(found.cwd()).is_relative_to(self.directory)
+            for found in _running()
+            if found.name in names and found.folder.is_relative_to(self.directory)
         ]
 
 
-def _living() -> Iterator[psutil.Process]:
+def _running() -> list[Running]:
+    seen = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() and process.cmdline():
-                yield process
+        with suppress(psutil.Error):  # of other users, or ended
+            if process.status() != psutil.STATUS_ZOMBIE:
+                folder, arguments = Path(process.cwd()), tuple(process.cmdline())
+                seen.append(Running(process, process.ppid(), process.name(), folder, arguments))
+    return seen
 
 
 def eventually(condition: Callable[[], bool], *, within: float = PATIENCE) -> bool:
     """Look until *condition* holds; False if it does not in time."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        with suppress(psutil.Error):
-            if condition():
-                return True
+        if condition():
+            return True
         time.sleep(0.02)
     return False

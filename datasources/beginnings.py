@@ -70,7 +70,7 @@ class Beginnings:
             offer = ask.offer
             since = ERA.since
             if offer is not None and not offer.whole:
-                reach = self._max_pages * offer.page_limit * MINUTE
+                reach = self._max_pages * offer.page_of(MINUTE_FRAME) * MINUTE
                 since = ask.provider.clock.now() // MINUTE * MINUTE - reach
             first = await _first_time(ask, MINUTE_FRAME, since)
             if first is None:

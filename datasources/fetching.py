@@ -109,7 +109,7 @@ class Ask:
         """Return the chunks that *spans* touch, the newest first."""
         length = _TRADES_CHUNK
         if self.offer is not None and not self.from_trades:
-            length = self.offer.page_limit * self.base.timeframe.nominal
+            length = self.offer.page_of(self.base.timeframe) * self.base.timeframe.nominal
         numbers = {
             number
             for span in spans

@@ -43,6 +43,8 @@ class NativeFrame:
     timeframe: Timeframe
     timezone: str | None = "UTC"
     session: Session = Session.ALL
+    page_limit: int | None = None
+    """Bars of this frame that one call returns at the most, where it is not the offer's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class HistoryOffer:
     """Everything offered is at hand: asking costs no network, so nothing limits how much."""
     adjustments: tuple[Adjustment, ...] = ()
     feeds: tuple[str, ...] = ()
+
+    def page_of(self, timeframe: Timeframe) -> int:
+        """Return how many bars of *timeframe* one call returns at the most."""
+        limits = (frame.page_limit for frame in self.frames if frame.timeframe == timeframe)
+        return next(limits, None) or self.page_limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,22 @@ import asyncio
 from collections.abc import Sequence
 
 from market.bars import Bars
+from market.buckets import Grid
+from market.calendars import calendar
 from market.clock import Clock
 from market.errors import UnknownName
 from market.instrument import Instrument, Listing
-from market.timeframe import MINUTE_FRAME, Timeframe
-from market.window import MINUTE, Spans, Window
+from market.resample import resample
+from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe
+from market.window import DAY, MINUTE, Spans, Window
 from plugins.base import Description, HistoryOffer, NativeFrame, Page, Trade
 from plugins.sim.listings import LISTINGS, Simulated
 from plugins.sim.tape import tapes
 from plugins.sim.trading_hours import START
 
 PAGE_LIMIT = 10_000
+DAYS_LIMIT = 200
+"""Days that one call returns: each is made of its 1,440 minutes."""
 _FORMULA = 1
 """Raised when the same seed begins to give other prices: stored ones belong to their formula."""
 
@@ -57,27 +62,34 @@ class SimProvider:
         """Nothing is open."""
 
     def history(self, instrument: Instrument) -> HistoryOffer:
-        """Return minutes; all else is computed from them or from trades."""
+        """Return minutes, and days for what reaches further back than minutes are kept for."""
         self._listing(instrument)
-        return HistoryOffer((NativeFrame(MINUTE_FRAME, timezone=None),), PAGE_LIMIT)
+        days = NativeFrame(DAY_FRAME, timezone=None, page_limit=DAYS_LIMIT)
+        return HistoryOffer((NativeFrame(MINUTE_FRAME, timezone=None), days), PAGE_LIMIT)
 
     async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
-        """Return the first minute at or after *since* that is vouched for, from 2015 on.
+        """Return the first opening at or after *since* that is vouched for, from 2015 on.
 
         It may be without trades. None if it has not begun, or for another timeframe.
         """
-        self._listing(listing)
+        listed = self._listing(listing)
         first = -(-max(since, START) // MINUTE) * MINUTE
-        begun = timeframe == MINUTE_FRAME and first < self._clock.now()
-        return first if begun else None
+        if timeframe == DAY_FRAME:
+            first = int(_days(listed).opening_in(Window(first, first + 2 * DAY)).opens[0])
+        elif timeframe != MINUTE_FRAME:
+            return None
+        return first if first < self._clock.now() else None
 
     async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
-        """Return the minutes of *window* that had trades."""
-        listed = self._minutely(listing, timeframe)
+        """Return the minutes of *window* that had trades, or the days made of such minutes."""
+        listed = self._listing(listing)
+        if timeframe not in (MINUTE_FRAME, DAY_FRAME):
+            raise UnknownName("timeframe", str(timeframe), ("1m", "1d"), field="timeframe")
+        make = self._bars if timeframe == MINUTE_FRAME else self._day_bars
         now = self._clock.now()
         past = Window(window.since, min(window.until, now))
         return Page(
-            bars=await asyncio.to_thread(self._bars, listed, window, now),
+            bars=await asyncio.to_thread(make, listed, window, now),
             covered=Spans.of(max(past.since, START), past.until),
             not_offered=Spans.of(past.since, min(past.until, START)),
         )
@@ -90,15 +102,17 @@ class SimProvider:
     def _bars(self, listed: Simulated, window: Window, now: int) -> Bars:
         return Bars.concat([tape.bars() for tape in tapes(listed, self._seed, window, now=now)])
 
+    def _day_bars(self, listed: Simulated, window: Window, now: int) -> Bars:
+        days = _days(listed).opening_in(Window(max(window.since, START), min(window.until, now)))
+        if not len(days):
+            return Bars.empty()
+        minutes = self._bars(listed, Window(int(days.opens[0]), int(days.closes[-1])), now)
+        return resample(minutes, days, now=now)
+
     def _trades(self, listed: Simulated, window: Window, now: int) -> list[Trade]:
         whole = window.aligned(MINUTE)
         found = tapes(listed, self._seed, whole, now=now)
         return [trade for tape in found for trade in tape.trades(window)]
-
-    def _minutely(self, listing: Listing, timeframe: Timeframe) -> Simulated:
-        if timeframe != MINUTE_FRAME:
-            raise UnknownName("timeframe", str(timeframe), ("1m",), field="timeframe")
-        return self._listing(listing)
 
     def _listing(self, asked: Instrument | Listing) -> Simulated:
         found = self._listings.get((asked.market, asked.symbol))
@@ -106,3 +120,8 @@ class SimProvider:
             known = (symbol for _, symbol in self._listings)
             raise UnknownName("symbol", asked.symbol, known, field="symbol")
         return found
+
+
+def _days(listed: Simulated) -> Grid:
+    rules = calendar(listed.instrument.calendar)
+    return Grid(DAY_FRAME, zone=rules.zone, calendar=rules)

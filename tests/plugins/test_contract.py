@@ -35,6 +35,18 @@ class TestSim(ProviderContract, TradesContract):
         await offered.aclose()
 
 
+class TestSimDays(ProviderContract):
+    @pytest.fixture(params=["BTC/USDT", "SPY"])
+    async def offered(self, request: pytest.FixtureRequest) -> AsyncIterator[Offered]:
+        provider = SimProvider(clock=FixedClock(TUESDAY + 3 * DAY + 12_345))
+        assert isinstance(provider, History)
+        instrument = next(one for one in await provider.symbols() if one.symbol == request.param)
+        days = provider.history(instrument).frames[1]
+        offered = Offered(provider, instrument, days, Window(TUESDAY - 4 * DAY, TUESDAY + 2 * DAY))
+        yield offered
+        await offered.aclose()
+
+
 class TestReplay(ProviderContract):
     @pytest.fixture(params=["csv_MINUTES", "stock_DAYS"])
     async def offered(

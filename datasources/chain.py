@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datasources.aggregates import Aggregates
 from datasources.cache import Cache
 from datasources.compose import buckets_in, select, spans_of
-from datasources.found import Answer, Found, Gap, GapReason, Request, Want
+from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
 from datasources.gaps import gaps_of, joined
 from datasources.meter import Meter
 from datasources.providers import Providers
@@ -99,6 +99,7 @@ class Chain:
         found = await self._cache.fetch(wants, bases)
         self._count(self._cache.name, found)
         changed: set[int] = set()
+        outdated: dict[int, dict[Base, Head]] = {}
         for source in (self._aggregates, self._providers):
             left = [_left(want, known) for want, known in zip(wants, found, strict=True)]
             turn = [i for i, spans in enumerate(left) if spans]
@@ -110,11 +111,18 @@ class Chain:
             fresh = await source.fetch(asked, [found[i] for i in turn])
             self._count(source.name, fresh)
             for i, more in zip(turn, fresh, strict=True):
+                if more.outdates(found[i]):
+                    outdated[i] = dict(more.heads)
                 found[i] = found[i].merge(more)
                 if more.fresh:
                     changed.add(i)
-        if changed:
-            kept = sorted(changed)
+        if outdated:
+            # History was revised and nobody has told the cache: whoever wrote it may have died.
+            await self._cache.moved({b: h for heads in outdated.values() for b, h in heads.items()})
+            again = await self._fetch([wants[i] for i in outdated])
+            for i, right in zip(outdated, again, strict=True):
+                found[i] = right
+        if kept := sorted(changed - outdated.keys()):
             await self._cache.keep([wants[i] for i in kept], [found[i] for i in kept])
         return found
 

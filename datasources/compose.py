@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +32,10 @@ class Stock:
     head: Head | None = None
 
 
-def buckets_in(series: Series, spans: Iterable[Window]) -> Buckets:
+def buckets_in(series: Series, spans: Spans) -> Buckets:
     """Return the buckets of *series* that open inside *spans*."""
-    runs = [grid(series).opening_in(window) for window in spans]
-    if len(runs) == 1:
-        return runs[0]
-    none = np.empty(0, np.int64)
-    return Buckets(
-        np.concatenate([none, *(run.opens for run in runs)]),
-        np.concatenate([none, *(run.closes for run in runs)]),
-    )
+    buckets = grid(series).opening_in(spans.hull)
+    return buckets if len(spans) <= 1 else select(buckets, spans.contains(buckets.opens))
 
 
 def select(buckets: Buckets, mask: Mask) -> Buckets:

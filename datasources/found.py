@@ -91,6 +91,13 @@ class Found:
     def nothing(cls) -> Found:
         return cls(Bars.empty())
 
+    def outdates(self, earlier: Found) -> bool:
+        """Whether history was revised since what was found *earlier*."""
+        return any(
+            base in earlier.heads and head.generation > earlier.heads[base].generation
+            for base, head in self.heads.items()
+        )
+
     def merge(self, later: Found) -> Found:
         """Join with what a *later* (dearer, fresher) source found in the time left open."""
         return Found(

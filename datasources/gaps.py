@@ -23,7 +23,7 @@ def gaps_of(
     The bucket that runs at *now* is none: its first trade may still come. *otherwise* is the
     reason of buckets that no source could speak of. Time between sessions is a gap too.
     """
-    buckets = buckets_in(series, (window,))
+    buckets = buckets_in(series, Spans((window,)))
     without = ~np.isin(buckets.opens, bars.time)
     told = found.fresh.contains(buckets.opens)
     without &= ~((buckets.opens <= now) & (buckets.closes > now) & told)

@@ -94,10 +94,12 @@ class Chain:
                 await self._look_further(search)
         return [_answer(search) for search in searches]
 
-    async def _fetch(self, wants: Sequence[Want]) -> list[Found]:
-        bases = [self._providers.bases(want) for want in wants]
-        found = await self._cache.fetch(wants, bases)
-        self._count(self._cache.name, found)
+    async def _fetch(self, wants: Sequence[Want], *, cached: bool = True) -> list[Found]:
+        found = [Found.nothing() for _ in wants]
+        if cached:
+            bases = [self._providers.bases(want) for want in wants]
+            found = await self._cache.fetch(wants, bases)
+            self._count(self._cache.name, found)
         changed: set[int] = set()
         outdated: dict[int, dict[Base, Head]] = {}
         for source in (self._aggregates, self._providers):
@@ -119,7 +121,7 @@ class Chain:
         if outdated:
             # History was revised and nobody has told the cache: whoever wrote it may have died.
             await self._cache.moved({b: h for heads in outdated.values() for b, h in heads.items()})
-            again = await self._fetch([wants[i] for i in outdated])
+            again = await self._fetch([wants[i] for i in outdated], cached=False)
             for i, right in zip(outdated, again, strict=True):
                 found[i] = right
         if kept := sorted(changed - outdated.keys()):

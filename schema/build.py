@@ -11,6 +11,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from schema.catalogue import MarketType, ProviderType, SymbolType
+from schema.executor import BarExecutor
 from schema.query import Query
 from schema.scalars import SCALARS
 
@@ -32,5 +33,6 @@ def build_schema(
         query=Query,
         types=[MarketType, ProviderType, SymbolType],
         extensions=list(extensions),
+        execution_context_class=BarExecutor,
         config=StrawberryConfig(scalar_map=SCALARS),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import isnan
+from typing import cast
 
 import strawberry
 
@@ -15,6 +17,7 @@ from resolvers.candles import Asked
 from resolvers.cursors import CandleCursor
 from resolvers.summary import Trend, summarise
 from schema.context import Info
+from schema.encoding import BarEncoder, Selection, write_columns
 from schema.enums import BarSource
 from schema.scalars import Timestamp
 
@@ -153,6 +156,32 @@ class SeriesSummary:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class BarRows:
+    """The bars of an answer, which `schema.executor` completes as a list of `Candle`."""
+
+    answer: Answer
+    encoder: BarEncoder
+
+    def __iter__(self) -> Iterator[Candle]:
+        return iter(rows_of(self.answer.bars))
+
+    def written(self, selection: Selection) -> bytes:
+        """Return the JSON of the selected fields. Raises `Unencodable`."""
+        return self.encoder.rows(self.answer.series, self.answer.bars, selection)
+
+
+@dataclass(frozen=True, slots=True)
+class BarColumns:
+    """The bars of an answer, which `schema.executor` completes as `CandleColumns`."""
+
+    answer: Answer
+
+    def written(self, selection: Selection) -> bytes:
+        """Return the JSON of the selected fields. Raises `Unencodable`."""
+        return write_columns(self.answer.bars, selection)
+
+
 @strawberry.type(
     description="The bars that open in a window, oldest first; where bars are missing, a gap says "
     "why."
@@ -165,12 +194,13 @@ class CandleWindow:
         return SeriesType.of(self.answer.series)
 
     @strawberry.field(description="The bars as rows, oldest first.")
-    def candles(self) -> list[Candle]:
-        return rows_of(self.answer.bars)
+    def candles(self, info: Info) -> list[Candle]:
+        # The executor completes both in one pass, or makes objects of them if it must.
+        return cast(list[Candle], BarRows(self.answer, info.context.shared.encoder))
 
     @strawberry.field(description="The same bars as columns.")
     def columns(self) -> CandleColumns:
-        return columns_of(self.answer.bars)
+        return cast(CandleColumns, BarColumns(self.answer))
 
     @strawberry.field(description="Where there are no bars, and why. Oldest first.")
     def gaps(self) -> list[GapType]:

@@ -15,6 +15,7 @@ from db.candles import CandleStore
 from market.errors import StoreUnavailable
 from resolvers.directory import Directory
 from resolvers.loaders import candle_loader
+from schema.encoding import BarEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Shared:
     chain: Chain
     store: CandleStore
     health: HealthBoard
+    encoder: BarEncoder
     max_bars: int
     max_pages: int
 
@@ -34,6 +36,10 @@ class Context:
     """Made anew for each GraphQL request, so that its loaders forget nothing and leak nothing."""
 
     shared: Shared
+    takes_fragments: bool = False
+    """Whether whoever sends the answer can send JSON that is written already."""
+    fragments: int = 0
+    """How many values were written so, past the ordinary executor."""
     candles: DataLoader[Request, Answer] = field(init=False)
 
     def __post_init__(self) -> None:

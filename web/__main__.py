@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
-from market.errors import BargraphError
-from schema.build import build_schema
+from market.errors import BargraphError, StoreUnavailable
 from web.clock import SystemClock
 from web.settings import Settings, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that *arguments* name and return the exit code."""
+    parent = os.getppid()  # asked first: once it has ended, another is told
     parser = argparse.ArgumentParser(prog="python -m web", description="Bargraph")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="serve GraphQL until stopped")
@@ -30,25 +31,35 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         _log(settings)
-        _run(settings, stop_with_parent=chosen.stop_with_parent)
+        _run(settings, parent=parent if chosen.stop_with_parent else None)
     except BargraphError as failure:
-        print(f"Bargraph cannot run: {failure}", file=sys.stderr)
+        print(f"Bargraph cannot run: {_told(failure)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the server took over the signals
+        return 130
     return 0
 
 
-def _run(settings: Settings, *, stop_with_parent: bool) -> None:
-    # Imported here, so that exporting the schema needs no server.
+def _told(failure: BargraphError) -> str:
+    """Return the message for whoever runs the server, who may know what was refused where."""
+    cause = failure.__cause__
+    return f"{failure} {cause}" if isinstance(failure, StoreUnavailable) and cause else str(failure)
+
+
+def _run(settings: Settings, *, parent: int | None) -> None:
+    # Imported here: the schema can be printed without a server, a wrong setting shows at once.
     import uvloop  # noqa: PLC0415
 
     from web.serve import serve  # noqa: PLC0415
 
-    served = serve(settings, clock=SystemClock(), stop_with_parent=stop_with_parent)
+    served = serve(settings, clock=SystemClock(), parent=parent)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(served)
 
 
 def _schema(compared: Path | None) -> int:
+    from schema.build import build_schema  # noqa: PLC0415 - serving imports it when it is needed
+
     text = f"{build_schema()}\n"
     if compared is None:
         print(text, end="")

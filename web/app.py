@@ -30,7 +30,7 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     endpoint = GraphQLEndpoint(
         schema=build_schema([documents.extension]),
         documents=documents,
-        context=lambda _: Context(wired.shared),
+        context=lambda _: Context(wired.shared, takes_fragments=True),
         format_error=format_error,
         persisted=PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR),
         metrics=metrics,
@@ -58,4 +58,5 @@ def _watch(wired: Wired, metrics: Metrics) -> None:
             "limit": pool.get_max_size,
         },
     )
-    metrics.cache_bytes.set_function(lambda: wired.cache.held_bytes)
+    metrics.watch_cache("candles", lambda: wired.cache.held_bytes)
+    metrics.watch_cache("encoded", lambda: wired.shared.encoder.kept_bytes)

@@ -38,6 +38,7 @@ from plugins.replay.recordings import load
 from plugins.sim.provider import SimProvider
 from resolvers.directory import Directory
 from schema.context import Shared
+from schema.encoding import BarEncoder
 from web.settings import Settings
 
 SQL = Path(__file__).parents[1] / "sql"
@@ -94,6 +95,7 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
             chain=chain,
             store=store,
             health=health,
+            encoder=BarEncoder(max_bytes=settings.encoded_bytes),
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )

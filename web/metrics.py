@@ -79,9 +79,10 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.cache_bytes = Gauge(
+        self._cache_bytes = Gauge(
             "bargraph_cache_bytes",
-            "Bytes of candles that this process keeps.",
+            "Bytes that a cache of this process holds.",
+            ["cache"],
             registry=registry,
         )
         self._pool_connections = Gauge(
@@ -105,6 +106,10 @@ class Metrics:
         """Count one request under the label *operation* (see `operation`)."""
         self.requests_total.labels(operation, type, outcome).inc()
         self.request_seconds.labels(operation, type).observe(seconds)
+
+    def watch_cache(self, cache: str, held: Callable[[], float]) -> None:
+        """Show the bytes that *cache* holds, asked for at every scrape."""
+        self._cache_bytes.labels(cache).set_function(held)
 
     def watch_pool(self, pool: str, states: Mapping[str, Callable[[], float]]) -> None:
         """Show the connections of *pool*, asked for at every scrape, one gauge for each state."""

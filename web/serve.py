@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -22,9 +24,12 @@ from web.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_GRACE = 5
+_GRACE = 4
 """Seconds that requests under way get to finish."""
+_LONGEST_END = 7.0
+"""Seconds until the process is ended by force; the embedded servers stop after it, all below 10."""
 _PARENT_PAUSE = 1.0
+_SHOWN_DISABLED = 4
 _QUERY = (
     '{ candles(series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1h"}, last: 3) '
     "{ candles { time open high low close } } }"
@@ -37,63 +42,105 @@ class AddressInUse(BargraphError):
     code = "ADDRESS_IN_USE"
 
 
-async def serve(settings: Settings, *, clock: Clock, stop_with_parent: bool = False) -> None:
-    """Serve until a signal, the loss of the embedded servers or, if asked, the parent's end.
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us.
 
-    Raises `BargraphError` for what keeps it from starting or from going on.
+    uvicorn raises them once more when it has stopped, which would end the process before it has
+    closed what it opened.
     """
-    metrics = Metrics()
-    parent = os.getppid()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) -> None:
+    """Serve until a signal, the loss of the embedded servers, or the end of the process *parent*.
+
+    The process has 7 seconds to end, from when it is told to. Raises `BargraphError` for what
+    keeps it from starting or from going on.
+    """
+    serving: asyncio.Future[uvicorn.Server] = asyncio.get_running_loop().create_future()
     with _listening(settings.host, settings.port) as listener:
-        async with wire(settings, clock=clock, meter=ChainMeter(metrics)) as wired:
-            config = uvicorn.Config(
-                build_app(wired, metrics),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_graceful_shutdown=_GRACE,
-                ws="websockets-sansio",
-                ws_per_message_deflate=False,
-            )
-            server = uvicorn.Server(config)
-            print(banner(wired, listener), flush=True)  # noqa: T201 - it is for people to read
-            await _until_over(server, wired, listener, parent if stop_with_parent else None)
+        running = asyncio.create_task(_run(settings, clock, listener, serving), name="server")
+        told = asyncio.create_task(_told_to_stop(parent), name="stop")
+        try:
+            await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+            faulthandler.dump_traceback_later(_LONGEST_END, exit=True)
+            if serving.done():
+                serving.result().should_exit = True
+            else:
+                running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        finally:
+            told.cancel()
 
 
-async def _until_over(
-    server: uvicorn.Server, wired: Wired, listener: socket.socket, parent: int | None
+async def _told_to_stop(parent: int | None) -> None:
+    """Return once a signal says to stop, or the process *parent* has ended."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        loop.add_signal_handler(signal.SIGHUP, told.set)
+    while not told.is_set() and parent in (None, os.getppid()):
+        with suppress(TimeoutError):  # no event on every system tells of a parent's end
+            await asyncio.wait_for(told.wait(), _PARENT_PAUSE)
+
+
+async def _run(
+    settings: Settings,
+    clock: Clock,
+    listener: socket.socket,
+    serving: asyncio.Future[uvicorn.Server],
 ) -> None:
-    """Run *server* and whatever must end it, and raise what one of them failed with."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
-    watches = [asyncio.create_task(_warm_calendars(), name="calendars")]
-    ends = []
+    """Wire everything and serve on *listener*; *serving* is given the server once it answers."""
+    metrics = Metrics()
+    async with wire(settings, clock=clock, meter=ChainMeter(metrics)) as wired:
+        config = uvicorn.Config(
+            build_app(wired, metrics),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+        )
+        server = _Server(config)
+        serving.set_result(server)
+        print(banner(wired, listener), flush=True)  # noqa: T201 - it is for people to read
+        await _until_over(server, wired, listener)
+
+
+async def _until_over(server: uvicorn.Server, wired: Wired, listener: socket.socket) -> None:
+    """Run *server* until it ends or the embedded servers do, and raise what failed."""
+    answering = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
+    warming = asyncio.create_task(_warm_calendars(), name="calendars")
+    ends = [answering]
     if wired.embedded is not None:
         ends.append(asyncio.create_task(wired.embedded.watch(), name="embedded servers"))
-    if parent is not None:
-        ends.append(asyncio.create_task(_parent_ends(parent), name="parent"))
     try:
-        await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        await serving
+        await answering
         for end in ends:
             if end.done():
                 end.result()
     finally:
-        for task in (*ends, *watches):
+        for task in (*ends, warming):
             task.cancel()
-        await asyncio.gather(*ends, *watches, return_exceptions=True)
+        await asyncio.gather(*ends, warming, return_exceptions=True)
 
 
 async def _warm_calendars() -> None:
     """Load the exchange calendar before somebody waits for it: that takes half a second."""
-    await asyncio.to_thread(calendar, "XNYS")
-
-
-async def _parent_ends(parent: int) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for it on every system
-        await asyncio.sleep(_PARENT_PAUSE)
-    log.warning("The process that started this one has ended")
+    try:
+        await asyncio.to_thread(calendar, "XNYS")
+    except Exception:
+        log.exception("The exchange calendar did not load")
 
 
 @contextmanager
@@ -103,6 +150,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # until somebody does, others can bind it too
         except OSError as error:
             message = f"cannot serve on HOST={host} PORT={port}: {error.strerror}"
             raise AddressInUse(message) from error
@@ -112,22 +160,23 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def banner(wired: Wired, listener: socket.socket) -> str:
     """Return a dozen lines at most: where to look, what is connected, what to try."""
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is asked about
+    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
     settings = wired.settings
     stores = (("candles", settings.database_url), ("cache", settings.redis_url))
     kinds = ", ".join(f"{name} {'embedded' if url is None else 'external'}" for name, url in stores)
     if wired.embedded is not None:
         kinds += f" (in {settings.data_dir})"
-    ready = [entry.name for entry in wired.registry.entries() if entry.provider]
-    off = [entry for entry in wired.registry.entries() if not entry.provider]
+    entries = wired.registry.entries()
+    off = [entry for entry in entries if not entry.provider]
     lines = [
         f"Bargraph serves {url}/graphql",
         f"GraphiQL   {url}/graphiql",
         f"Health     {url}/readyz   Metrics {url}/metrics",
         f"Stores     {kinds}",
-        f"Providers  {', '.join(ready) or 'none'}",
-        *(f"Disabled   {entry.name}: {entry.disabled}" for entry in off[:4]),
-        f"Try        curl -G {url}/graphql --data-urlencode 'query={_QUERY}'",
+        f"Ready      {', '.join(entry.name for entry in entries if entry.provider) or 'none'}",
+        *(f"Disabled   {entry.name}: {entry.disabled}" for entry in off[:_SHOWN_DISABLED]),
+        *([f"Disabled   and {len(off) - _SHOWN_DISABLED} more"] if off[_SHOWN_DISABLED:] else []),
+        f"Try        curl -G '{url}/graphql' --data-urlencode 'query={_QUERY}'",
     ]
     return "\n".join(lines)

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Bytes of candles each process keeps"
     )
+    encoded_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="Bytes of JSON of closed candles each process keeps"
+    )
     max_body: int = Field(1_000_000, ge=1000, description="Bytes of one HTTP request's body")
 
 

@@ -1,0 +1,101 @@
+"""Complete bars in one pass instead of field by field, wherever the answer is the same.
+
+GraphQL's executor asks each field of each row for its value. Rows of bars are columns already, so
+they are written as JSON at once and leave as a fragment that only our own HTTP view can send. At
+the slightest doubt (arguments, `@stream`, `@defer`, middleware, a value that GraphQL would refuse)
+the ordinary executor answers, so that errors stay exactly those of GraphQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+from graphql import GraphQLObjectType, GraphQLOutputType, GraphQLResolveInfo, get_named_type
+from graphql.pyutils import Path
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from schema.candles import BarColumns, BarRows, columns_of, rows_of
+from schema.encoding import Selection, Unencodable, selection_of
+
+
+class BarExecutor(StrawberryGraphQLCoreExecutionContext):
+    """Strawberry's executor with a short cut for bars."""
+
+    def complete_iterable_value(
+        self,
+        item_type: GraphQLOutputType,
+        field_details_list: Any,
+        info: GraphQLResolveInfo[Any],
+        path: Path,
+        items: Iterable[Any],
+        position_context: Any,
+    ) -> Any:
+        if isinstance(items, BarRows):
+            row_type = get_named_type(item_type)
+            if (
+                position_context is None
+                and isinstance(row_type, GraphQLObjectType)
+                and self.get_stream_usage(field_details_list, path) is None
+            ):
+                text = self._written(row_type, field_details_list, items.written)
+                if text is not None:
+                    return text
+            items = rows_of(items.answer.bars)
+        return super().complete_iterable_value(
+            item_type, field_details_list, info, path, items, position_context
+        )
+
+    def complete_object_value(
+        self,
+        return_type: GraphQLObjectType,
+        field_details_list: Any,
+        info: GraphQLResolveInfo[Any],
+        path: Path,
+        result: Any,
+        position_context: Any,
+    ) -> Any:
+        if isinstance(result, BarColumns):
+            if position_context is None:
+                text = self._written(return_type, field_details_list, result.written)
+                if text is not None:
+                    return text
+            result = columns_of(result.answer.bars)
+        return super().complete_object_value(
+            return_type, field_details_list, info, path, result, position_context
+        )
+
+    def _written(
+        self,
+        of: GraphQLObjectType,
+        field_details_list: Any,
+        write: Callable[[Selection], bytes],
+    ) -> orjson.Fragment | None:
+        """Return what *write* makes of the selection, None where the ordinary path must answer."""
+        if not getattr(self.context_value, "takes_fragments", False):
+            return None
+        if self.middleware_manager and self.middleware_manager.middlewares:
+            return None
+        selection = self._selection(of, field_details_list)
+        if selection is None:
+            return None
+        try:
+            text = write(selection)
+        except Unencodable:
+            return None
+        self.context_value.fragments += 1
+        return orjson.Fragment(text)
+
+    def _selection(self, of: GraphQLObjectType, field_details_list: Any) -> Selection | None:
+        collected = self.collect_subfields(of, field_details_list)
+        if collected.new_defer_usages:
+            return None
+        fields = []
+        for name, details in collected.grouped_field_set.items():
+            node = details[0].node
+            of_field = node.name.value
+            if node.arguments or (of_field != "__typename" and of_field not in of.fields):
+                return None
+            fields.append((name, of_field))
+        return selection_of(tuple(fields), of.name)

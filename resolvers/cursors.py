@@ -7,13 +7,13 @@ through which closes were told.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
 
+from datasources.found import Answer
 from market.errors import BadInput
 
 _VERSION = 1
@@ -26,6 +26,12 @@ class CandleCursor:
     store: UUID | None
     positions: Mapping[int, int]
     told_until: int
+
+    @classmethod
+    def of(cls, answer: Answer, store: UUID | None) -> CandleCursor:
+        """Return where the bars of *answer* go on in *store*."""
+        positions = {head.id: head.position for head in answer.heads.values()}
+        return cls(store, positions, answer.as_of)
 
     def __str__(self) -> str:
         store = self.store.hex if self.store else None
@@ -41,8 +47,8 @@ class CandleCursor:
             version, store, positions, told_until = value
             if version != _VERSION:
                 raise ValueError("another version")
-            known = UUID(hex=store) if store else None
+            known = None if store is None else UUID(hex=str(store))
             return cls(known, {int(i): int(p) for i, p in positions}, int(told_until))
-        except (ValueError, TypeError, binascii.Error):
+        except (ValueError, TypeError, OverflowError):
             message = "The cursor is not one that this server gave."
             raise BadInput(message, field="after") from None

@@ -10,7 +10,7 @@ from typing import cast
 
 import strawberry
 
-from datasources.found import Answer, Gap, GapReason
+from datasources.found import Answer, Gap, GapReason, Request
 from market.bars import FROM_TRADES, NATIVE, Bars
 from market.instrument import Adjustment, Series, Session
 from resolvers.candles import Asked
@@ -188,6 +188,7 @@ class BarColumns:
 )
 class CandleWindow:
     answer: strawberry.Private[Answer]
+    request: strawberry.Private[Request | None] = None
 
     @strawberry.field(description="Which bars these are.")
     def series(self) -> SeriesType:
@@ -214,9 +215,7 @@ class CandleWindow:
         description="Where a subscription to these bars goes on, with nothing missed or repeated."
     )
     async def cursor(self, info: Info) -> str:
-        positions = {head.id: head.position for head in self.answer.heads.values()}
-        store = await info.context.store_id()
-        return str(CandleCursor(store, positions, self.answer.as_of))
+        return str(CandleCursor.of(self.answer, await info.context.shared.store_id()))
 
     @strawberry.field(description="What the bars did.")
     def summary(self) -> SeriesSummary:

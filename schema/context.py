@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import strawberry
 from strawberry.dataloader import DataLoader
 
-from datasources.chain import Chain
 from datasources.found import Answer, Request
 from datasources.health import HealthBoard
+from datasources.recent import RecentAnswers
 from db.candles import CandleStore
 from market.errors import StoreUnavailable
 from resolvers.directory import Directory
 from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
+from schema.prepared import Prepared, WindowPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,19 @@ class Shared:
     """What the whole process shares: wired once, read by every request."""
 
     directory: Directory
-    chain: Chain
+    answers: RecentAnswers
     store: CandleStore
     health: HealthBoard
     encoder: BarEncoder
     max_bars: int
     max_pages: int
+
+    async def store_id(self) -> UUID | None:
+        """Return the id of the candle store, None while it is away."""
+        try:
+            return await self.store.store_id()
+        except StoreUnavailable:
+            return None
 
 
 @dataclass(slots=True)
@@ -40,17 +49,22 @@ class Context:
     """Whether whoever sends the answer can send JSON that is written already."""
     fragments: int = 0
     """How many values were written so, past the ordinary executor."""
+    plans: dict[str, tuple[Request, WindowPlan] | None] = field(default_factory=dict)
+    """By root field, what answers it again; None where only the ordinary executor can."""
     candles: DataLoader[Request, Answer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.candles = candle_loader(self.shared.chain)
+        self.candles = candle_loader(self.shared.answers)
 
-    async def store_id(self) -> UUID | None:
-        """Return the id of the candle store, None while it is away."""
-        try:
-            return await self.shared.store.store_id()
-        except StoreUnavailable:
-            return None
+    def prepared(self, names: Iterable[str]) -> Prepared | None:
+        """Return what answers the whole request again, if its root fields *names* all can be."""
+        fields = []
+        for name in names:
+            plan = self.plans.get(name)
+            if plan is None:
+                return None
+            fields.append((name, *plan))
+        return Prepared(tuple(fields))
 
 
 Info = strawberry.Info[Context, None]

@@ -12,12 +12,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
-from graphql import GraphQLObjectType, GraphQLOutputType, GraphQLResolveInfo, get_named_type
+from graphql import (
+    FieldNode,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLResolveInfo,
+    get_named_type,
+)
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from schema.candles import BarColumns, BarRows, columns_of, rows_of
+from schema.candles import BarColumns, BarRows, CandleWindow, columns_of, rows_of
 from schema.encoding import Selection, Unencodable, selection_of
+from schema.prepared import PREPARABLE, Fields, WindowPlan
 
 
 class BarExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -56,6 +63,9 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
         result: Any,
         position_context: Any,
     ) -> Any:
+        if isinstance(result, CandleWindow) and path.prev is None and result.request is not None:
+            plan = None if position_context else self._plan(return_type, field_details_list)
+            self.context_value.plans[path.key] = plan and (result.request, plan)
         if isinstance(result, BarColumns):
             if position_context is None:
                 text = self._written(return_type, field_details_list, result.written)
@@ -87,6 +97,31 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
         self.context_value.fragments += 1
         return orjson.Fragment(text)
 
+    def _plan(self, of: GraphQLObjectType, field_details_list: Any) -> WindowPlan | None:
+        """Return how to write a window as it is selected here, None if that takes more."""
+        collected = self.collect_subfields(of, field_details_list)
+        if collected.new_defer_usages:
+            return None
+        fields: list[tuple[str, str, Selection | Fields | None]] = []
+        for name, details in collected.grouped_field_set.items():
+            node = details[0].node
+            field = node.name.value
+            if field == "__typename":
+                fields.append((name, field, None))
+                continue
+            if field not in PREPARABLE or _streams(node):
+                return None
+            inner = get_named_type(of.fields[field].type)
+            if not isinstance(inner, GraphQLObjectType):
+                fields.append((name, field, None))
+                continue
+            selection = self._selection(inner, details)
+            if selection is None:
+                return None
+            bars = field in {"candles", "columns"}
+            fields.append((name, field, selection if bars else selection.fields))
+        return WindowPlan(tuple(fields))
+
     def _selection(self, of: GraphQLObjectType, field_details_list: Any) -> Selection | None:
         collected = self.collect_subfields(of, field_details_list)
         if collected.new_defer_usages:
@@ -99,3 +134,7 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
                 return None
             fields.append((name, of_field))
         return selection_of(tuple(fields), of.name)
+
+
+def _streams(node: FieldNode) -> bool:
+    return any(directive.name.value == "stream" for directive in node.directives or ())

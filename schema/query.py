@@ -76,7 +76,10 @@ class Query:
         found = await info.context.shared.directory.search(
             provider, market=market, text=search, type=type
         )
-        if first is None and last is None:
+        if last is not None:
+            # The default of `first` is for those who count from neither end.
+            first = info.selected_fields[0].arguments.get("first")
+        elif first is None:
             first = _FIRST
         page = paged(
             found,
@@ -123,7 +126,8 @@ class Query:
         asked, instrument = await series_of(shared.directory, series.asked())
         cut = Cut(since, until, _LAST if last is None else last, include_forming is not False)
         request = request_of(asked, instrument, cut, max_bars=shared.max_bars)
-        return CandleWindow(answer=await info.context.candles.load(request))
+        answer = await info.context.candles.load(request)
+        return CandleWindow(answer=answer, request=request)
 
     @strawberry.field(description="The entity with this id; null if there is none.")
     async def node(

@@ -16,6 +16,7 @@ from web.documents import Documents
 from web.graphiql import graphiql_routes
 from web.graphql_http import GraphQLEndpoint
 from web.health import health_routes
+from web.hot import HotRequests
 from web.metrics import Metrics, metrics_route
 from web.persisted import PersistedQueries
 
@@ -34,6 +35,7 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
         format_error=format_error,
         persisted=PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR),
         metrics=metrics,
+        hot=HotRequests(wired.shared),
         max_body=wired.settings.max_body,
     )
     _watch(wired, metrics)

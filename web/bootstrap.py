@@ -23,6 +23,7 @@ from datasources.flights import Handover
 from datasources.health import HealthBoard
 from datasources.meter import Meter
 from datasources.providers import Providers
+from datasources.recent import RecentAnswers
 from db.anchors import anchored_at
 from db.candles import CandleStore
 from db.embedded.servers import EmbeddedServers, embedded_servers
@@ -90,9 +91,11 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
         chain, cache = await stack.enter_async_context(
             open_chain(settings, registry, store, redis, meter=meter, health=health)
         )
+        answers = RecentAnswers(chain, registry, forming_ttl=int(settings.forming_ttl * 1000))
+        stack.push_async_callback(answers.aclose)
         shared = Shared(
             directory=Directory(registry, health),
-            chain=chain,
+            answers=answers,
             store=store,
             health=health,
             encoder=BarEncoder(max_bytes=settings.encoded_bytes),

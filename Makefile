@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
-.PHONY: run test check frontend schema lock bench
+.PHONY: run test check chaos frontend schema lock bench
 
 run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
@@ -23,6 +23,10 @@ check: $(VENV)/test.stamp frontend/dist/graphiql.html
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m web schema --check schema.graphql
+
+# The tests with other random cases every time.
+chaos: $(VENV)/test.stamp frontend/dist/graphiql.html
+	@BARGRAPH_CHAOS=1 $(BIN)/python -m pytest
 
 schema: $(VENV)/run.stamp
 	@$(BIN)/python -m web schema > schema.graphql.new && mv schema.graphql.new schema.graphql

@@ -31,6 +31,9 @@ def head_of(state: SeriesState) -> Head:
     return Head(state.id, state.position, state.generation, state.known, state.minutes_from)
 
 
+_NEVER = -(2**62)
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Bars of one base that open in *window*, through a view or (None) as they are stored."""
@@ -62,6 +65,7 @@ class Aggregates:
         if not await self.learn_views():
             return found
         bases = [self._bases(want) for want in wants]
+        minutes_from = [_NEVER for _ in wants]
         for depth in range(max(map(len, bases), default=0)):
             turn: list[int] = []
             runs: list[Buckets] = []
@@ -69,6 +73,9 @@ class Aggregates:
             for i, want in enumerate(wants):
                 if depth < len(bases[i]):
                     left = buckets_in(want.series, want.spans - found[i].settled)
+                    if depth and not bases[i][0].native:
+                        # Where minutes decide, what they lack is the provider's to say.
+                        left = select(left, left.opens < minutes_from[i])
                     buckets, view = self.buildable(want, bases[i][depth], left)
                     if len(buckets):
                         turn.append(i)
@@ -79,6 +86,8 @@ class Aggregates:
                 if head is None or head.known is None:
                     continue
                 want = wants[i]
+                if not read.base.native and head.minutes_from is not None:
+                    minutes_from[i] = head.minutes_from
                 may = allowed(want.series, read.base, buckets, head.minutes_from)
                 stock = Stock(read.base, bars, head.known, head.known, want.now, head)
                 part = compose(want.series, select(buckets, may), stock)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from datasources.aggregates import Aggregates
+from datasources.beginnings import NEVER
 from datasources.cache import Cache
 from datasources.compose import buckets_in, select, spans_of
 from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
@@ -43,7 +44,7 @@ class Search:
     """Why a bucket has no bar that no source could speak of."""
     found: Found = field(default_factory=Found.nothing)
     beginning: int | None = None
-    """Where the listing's first bucket opens, once somebody asked."""
+    """Where the listing's first bucket opens, once somebody asked; `NEVER` if it has none."""
     failure: ProviderUnavailable | None = None
     done: bool = False
 
@@ -58,7 +59,7 @@ class Search:
             return GapReason.PROVIDER_UNAVAILABLE
         if self.beginning is None or self.since > self.beginning:
             return GapReason.NOT_FETCHED
-        return GapReason.BEFORE_FIRST if self.beginning < self.until else GapReason.NOT_OFFERED
+        return GapReason.NOT_OFFERED if self.beginning == NEVER else GapReason.BEFORE_FIRST
 
 
 class Chain:
@@ -164,7 +165,7 @@ class Chain:
             except ProviderUnavailable as failure:
                 search.failure, search.done = failure, True
                 return
-            search.beginning = search.until if first is None else _floor(request.series, first)
+            search.beginning = NEVER if first is None else _floor(request.series, first)
         floor = max(lowest, search.beginning)
         widest = _MOST_BUCKETS * request.series.timeframe.nominal
         width = min(4 * (search.until - search.since), widest)
@@ -205,19 +206,19 @@ def _answer(search: Search) -> Answer | BargraphError:
         search.since if search.beginning is None else max(search.since, search.beginning),
         _NO_BEGINNING if request.since is None else request.since,
     )
-    window = Window(since, search.until)
+    window = Window(min(since, search.until), search.until)
     bars = found.bars.slice(window)
     bars = bars.take(found.fresh.contains(bars.time))
     if not request.include_forming:
         bars = bars.closed()
-    has_earlier = len(bars) > request.last
-    if has_earlier:
+    cut_off = len(bars) > request.last
+    if cut_off:
         bars = bars.last(request.last)
         window = Window(int(bars.time[0]), window.until)
     gaps = gaps_of(
         request.series, window, bars, found, now=search.now, otherwise=search.unreachable
     )
-    if request.since is not None and request.since < window.since and not has_earlier:
+    if request.since is not None and request.since < window.since and not cut_off:
         gaps.append(Gap(request.since, window.since, search.before_reason()))
     if request.until is not None and request.until > search.now:
         after = max(request.since or search.now, search.now)
@@ -230,10 +231,16 @@ def _answer(search: Search) -> Answer | BargraphError:
         series=request.series,
         bars=bars,
         gaps=gaps,
-        has_earlier=has_earlier,
+        has_earlier=cut_off or _ended_short(search),
         as_of=found.as_of or search.now,
         heads=found.heads,
     )
+
+
+def _ended_short(search: Search) -> bool:
+    """Whether the listing's first bar is selected, and the search ended before it came to it."""
+    lowest = _NO_BEGINNING if search.request.since is None else search.request.since
+    return search.beginning is not None and lowest <= search.beginning < search.since
 
 
 def _next_open(series: Series, instant: int) -> int:

@@ -192,7 +192,7 @@ class Fetcher:
         recent = self._recent.get((ask.base, chunk.since))
         if recent is not None and self._is_fresh(ask, chunk, recent):
             return recent
-        if ask.whole:
+        if ask.offer is not None and ask.offer.local:
             return await self._ask(ask, chunk, known, stored)
         name = f"{base_name(ask.base)}:{chunk.since}"
         async with self._handover.hold(name):

@@ -8,9 +8,9 @@ import numpy as np
 
 from datasources.compose import buckets_in, closed_hours, spans_of
 from datasources.found import Found, Gap, GapReason
-from market.bars import Bars
+from market.bars import Bars, Ints
 from market.instrument import Series
-from market.window import Mask, Spans, Window
+from market.window import Spans, Times, Window
 
 _REASONS = tuple(GapReason)
 
@@ -29,22 +29,30 @@ def gaps_of(
     without &= ~((buckets.opens <= now) & (buckets.closes > now) & told)
     reasons = np.full(len(buckets), _REASONS.index(otherwise))
     for reason, spans in reversed(found.unknown):
-        reasons[_touched(spans, buckets.opens, buckets.closes)] = _REASONS.index(reason)
+        reasons[spans.touches(buckets.opens, buckets.closes)] = _REASONS.index(reason)
     reasons[told] = _REASONS.index(GapReason.NO_TRADES)
     idle = closed_hours(series, spans_of(buckets).hull)
     reasons[idle.covers(buckets.opens, buckets.closes)] = _REASONS.index(GapReason.SESSION_CLOSED)
-    pieces = [
-        Gap(int(o), int(c), _REASONS[int(r)])
-        for o, c, r in zip(
-            buckets.opens[without], buckets.closes[without], reasons[without], strict=True
-        )
-    ]
+    pieces = _runs(buckets.opens[without], buckets.closes[without], reasons[without])
     between = Spans((window,)) - spans_of(buckets)
     pieces += [
         Gap(idle.since, idle.until, GapReason.SESSION_CLOSED)
         for idle in between & closed_hours(series, window)
     ]
     return joined(pieces)
+
+
+def _runs(opens: Times, closes: Times, reasons: Ints) -> list[Gap]:
+    """Return one gap for each run of touching buckets of one reason: there may be millions."""
+    if not len(opens):
+        return []
+    begins = np.flatnonzero((opens[1:] != closes[:-1]) | (reasons[1:] != reasons[:-1])) + 1
+    first = np.append(0, begins)
+    last = np.append(begins, len(opens)) - 1
+    return [
+        Gap(int(since), int(until), _REASONS[int(reason)])
+        for since, until, reason in zip(opens[first], closes[last], reasons[first], strict=True)
+    ]
 
 
 def joined(gaps: Iterable[Gap]) -> list[Gap]:
@@ -56,14 +64,3 @@ def joined(gaps: Iterable[Gap]) -> list[Gap]:
         else:
             merged.append(gap)
     return merged
-
-
-def _touched(spans: Spans, opens: np.ndarray, closes: np.ndarray) -> Mask:
-    """Return which of `[opens[i], closes[i])` share any instant with *spans*."""
-    since = np.array([window.since for window in spans], dtype=np.int64)
-    until = np.array([window.until for window in spans], dtype=np.int64)
-    # If any span meets a bucket, the first one that ends after its opening does.
-    at = np.searchsorted(until, opens, side="right")
-    inside = at < len(since)
-    touched: Mask = inside & (since[np.minimum(at, len(since) - 1)] < closes)
-    return touched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class Job:
     buckets: Buckets
     head: Head | None
     view: Timeframe | None = None
+    viewed: Spans = field(default_factory=Spans)
+    """The time whose bars were last read through the view; of the rest the raw ones were."""
     refused: Spans = field(default_factory=Spans)
     fetched: list[Fetched] = field(default_factory=list)
     chunks: list[Window] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Providers:
     async def fetch(self, wants: Sequence[Want], so_far: Sequence[Found]) -> list[Found]:
         """Return what providers say of each want, base after base; failures become reasons."""
         found = [Found.nothing() for _ in wants]
+        awaited = [Spans() for _ in wants]
         bases = [self.bases(want) for want in wants]
         for depth in range(max(map(len, bases), default=0)):
             turn = [i for i in range(len(wants)) if depth < len(bases[i])]
@@ -111,9 +114,13 @@ class Providers:
             for i, job in zip(turn, jobs, strict=True):
                 if isinstance(job, Found):
                     found[i] = found[i].merge(job)
+                    awaited[i] |= Spans(w for _, spans in job.unknown for w in spans)
             parts = await self._run([job for _, job in numbered])
-            for (i, _), part in zip(numbered, parts, strict=True):
-                found[i] = found[i].merge(part)
+            for (i, job), part in zip(numbered, parts, strict=True):
+                # A native bar stands in for minutes that failed to come, but not for good.
+                lasting = replace(part, settled=part.settled - awaited[i])
+                found[i] = found[i].merge(lasting)
+                awaited[i] |= _awaited(job, part)
         return found
 
     def bases(self, want: Want) -> tuple[Base, ...]:
@@ -182,7 +189,8 @@ class Providers:
         owners: list[tuple[int, bool]] = []
         for n, job in enumerate(jobs):
             raw = job.dirty()
-            for window in (job.spans - raw) if job.view else ():
+            job.viewed = job.spans - raw if job.view else Spans()
+            for window in job.viewed:
                 reads.append(Read(job.ask.base, job.view, window))
                 owners.append((n, False))
             for window in raw:
@@ -224,6 +232,13 @@ def _accounted(job: Job) -> bool:
     return not (job.missing - Spans(told))
 
 
+def _awaited(job: Job, part: Found) -> Spans:
+    """Return the buckets that *job*'s base will decide once the provider gives what it has."""
+    left = select(job.buckets, ~part.fresh.contains(job.buckets.opens))
+    refused = job.refused | Spans(window for f in job.fetched for window in f.not_offered)
+    return spans_of(select(left, ~refused.touches(left.opens, left.closes)))
+
+
 def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
     bars = raw
     settled, fresh = list(job.known), list(job.known)
@@ -234,7 +249,9 @@ def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
         if len(fetched.bars):
             # What the provider no longer has was withdrawn by the write that came with the fetch.
             gone = fetched.fresh.contains(bars.time) & (bars.updated <= fetched.as_of)
-            bars = bars.take(~gone | _present(bars, fetched.bars)).merge(fetched.bars)
+            # A flight that others started may bring minutes that the view's bars hold already.
+            brought = fetched.bars.take(~job.viewed.contains(fetched.bars.time))
+            bars = bars.take(~gone | _present(bars, fetched.bars)).merge(brought)
         settled += fetched.settled
         fresh += fetched.fresh
         head = head.merge(fetched.head) if head and fetched.head else head or fetched.head

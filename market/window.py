@@ -137,6 +137,17 @@ class Spans:
         inside = (at >= 0) & (closes <= until[np.maximum(at, 0)])
         return np.asarray(inside | (closes <= opens))
 
+    def touches(self, opens: Times, closes: Times) -> Mask:
+        """Return, for each `[opens[i], closes[i])`, whether it shares an instant with a span."""
+        if not self._windows:
+            return np.zeros(len(opens), dtype=np.bool_)
+        since = np.array([w.since for w in self._windows], dtype=np.int64)
+        until = np.array([w.until for w in self._windows], dtype=np.int64)
+        # If any span meets a stretch, the first one that ends after its opening does.
+        at = np.searchsorted(until, opens, side="right")
+        inside = at < len(since)
+        return np.asarray(inside & (since[np.minimum(at, len(since) - 1)] < closes))
+
     def contains(self, times: Times) -> Mask:
         """Return, for each instant, whether it lies inside a span."""
         return self.covers(times, times + 1)

@@ -54,8 +54,10 @@ class HistoryOffer:
     frames: tuple[NativeFrame, ...]
     page_limit: int
     """Bars one call returns at the most."""
+    local: bool = False
+    """Asking costs no network: two processes may as well both ask."""
     whole: bool = False
-    """Everything offered is at hand: asking costs no network, so nothing limits how much."""
+    """Everything offered is at hand already, so nothing limits how much is asked for."""
     adjustments: tuple[Adjustment, ...] = ()
     feeds: tuple[str, ...] = ()
 

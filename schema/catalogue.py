@@ -75,6 +75,9 @@ class ProviderType(Node):
         description="Whose prices these are, to be shown beside them; null where disabled."
     )
     simulated: bool = strawberry.field(description="Whether the prices are made up.")
+    shareable: bool = strawberry.field(
+        description="Whether what it says to one user may be shown to another."
+    )
     disabled: str | None = strawberry.field(description="Why it cannot be used; null where it can.")
     provider: strawberry.Private[Provider | None]
 
@@ -129,6 +132,7 @@ class ProviderType(Node):
             title=description.title if description else entry.name,
             attribution=description.attribution if description else None,
             simulated=bool(description and description.simulated),
+            shareable=bool(description and description.shareable),
             disabled=entry.disabled,
             provider=entry.provider,
         )

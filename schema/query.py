@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import strawberry
+from strawberry.types.nodes import SelectedField
 
 from market.errors import UnknownName
 from market.instrument import InstrumentType
@@ -78,7 +79,7 @@ class Query:
         )
         if last is not None:
             # The default of `first` is for those who count from neither end.
-            first = info.selected_fields[0].arguments.get("first")
+            first = _given(info, "first")
         elif first is None:
             first = _FIRST
         page = paged(
@@ -134,6 +135,12 @@ class Query:
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
     ) -> Node | None:
         return await found_node(info.context.shared.directory, id)
+
+
+def _given(info: Info, argument: str) -> int | None:
+    """Return an argument as the client gave it, None where it took its default."""
+    field = info.selected_fields[0]
+    return field.arguments.get(argument) if isinstance(field, SelectedField) else None
 
 
 async def found_node(directory: Directory, id: strawberry.ID) -> Node | None:

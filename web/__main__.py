@@ -6,12 +6,11 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
 from market.errors import BargraphError, StoreUnavailable
-from web.clock import SystemClock
-from web.settings import Settings, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,14 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command == "schema":
         return _schema(chosen.check)
     try:
-        settings = load_settings()
-        _log(settings)
-        _run(settings, parent=parent if chosen.stop_with_parent else None)
+        _serve(parent if chosen.stop_with_parent else None)
     except BargraphError as failure:
         print(f"Bargraph cannot run: {_told(failure)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before the server took over the signals
-        return 130
     return 0
 
 
@@ -46,10 +41,16 @@ def _told(failure: BargraphError) -> str:
     return f"{failure} {cause}" if isinstance(failure, StoreUnavailable) and cause else str(failure)
 
 
-def _run(settings: Settings, *, parent: int | None) -> None:
+def _serve(parent: int | None) -> None:
     # Imported here: the schema can be printed without a server, a wrong setting shows at once.
+    from web.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    _log(settings.log_level)
+
     import uvloop  # noqa: PLC0415
 
+    from web.clock import SystemClock  # noqa: PLC0415
     from web.serve import serve  # noqa: PLC0415
 
     served = serve(settings, clock=SystemClock(), parent=parent)
@@ -70,9 +71,9 @@ def _schema(compared: Path | None) -> int:
     return 1
 
 
-def _log(settings: Settings) -> None:
+def _log(level: str) -> None:
     logging.basicConfig(
-        level=settings.log_level.upper(),
+        level=level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
@@ -81,4 +82,7 @@ def _log(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    # Nothing is open until the server takes over the signals, and an exception may be lost in the
+    # middle of an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main())

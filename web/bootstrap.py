@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ from resolvers.directory import Directory
 from schema.context import Shared
 from schema.encoding import BarEncoder
 from web.settings import Settings
+
+log = logging.getLogger(__name__)
 
 SQL = Path(__file__).parents[1] / "sql"
 _REDIS_SECONDS = 2.0
@@ -184,6 +187,8 @@ async def _replay(
     """Return the recordings of `REPLAY_DIR`, on the clock that all processes share."""
     assert settings.replay_dir is not None
     recordings = await load(settings.replay_dir)
+    for refusal in recordings.refused:
+        log.warning("Recording refused: %s", refusal)
     replay_from = recordings.newest_close
     if settings.replay_from is not None:
         replay_from = round(settings.replay_from.timestamp() * 1000)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import asyncpg
 import uvicorn
 
 from market.calendars import calendar
@@ -20,7 +21,7 @@ from web.app import build_app
 from web.bootstrap import Wired, wire
 from web.meter import ChainMeter
 from web.metrics import Metrics
-from web.settings import Settings
+from web.settings import Settings, WrongSettings
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) 
     """
     serving: asyncio.Future[uvicorn.Server] = asyncio.get_running_loop().create_future()
     with _listening(settings.host, settings.port) as listener:
-        running = asyncio.create_task(_run(settings, clock, listener, serving), name="server")
         told = asyncio.create_task(_told_to_stop(parent), name="stop")
+        running = asyncio.create_task(_run(settings, clock, listener, serving), name="server")
         try:
             await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
             faulthandler.dump_traceback_later(_LONGEST_END, exit=True)
@@ -73,6 +74,8 @@ async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) 
                 running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+        except asyncpg.exceptions.ClientConfigurationError as error:
+            raise WrongSettings(f"DATABASE_URL=***: {error}") from error
         finally:
             told.cancel()
 

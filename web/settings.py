@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -27,15 +29,40 @@ class WrongSettings(BargraphError):
     code = "WRONG_SETTINGS"
 
 
+_HOST = r"([^\s:@\[\]]*|\[[0-9a-fA-F:.]+(%\w+)?\])(:\d{1,5})?"
+_HOSTS = re.compile(rf"{_HOST}(,{_HOST})*")
+
+
 def _url_of(*schemes: str) -> AfterValidator:
     allowed = " or ".join(f"{scheme}://" for scheme in schemes)
 
     def check(url: SecretStr) -> SecretStr:
-        if urlsplit(url.get_secret_value()).scheme not in schemes:
+        try:
+            parts = urlsplit(url.get_secret_value())
+        except ValueError:
+            raise ValueError("must be a URL") from None  # what it says may quote a secret
+        if parts.scheme not in schemes:
             raise ValueError(f"must be a URL that begins with {allowed}")
+        if not _HOSTS.fullmatch(parts.netloc.rpartition("@")[2]):
+            raise ValueError(
+                "must be a URL with a host and, if any, a port in digits; special characters of a "
+                "password are written as %XX"
+            )
         return url
 
     return AfterValidator(check)
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("must be a folder that exists")
+    return path
+
+
+def _no_file(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise ValueError("must be a folder or not exist yet")
+    return path
 
 
 def _names(value: object) -> object:
@@ -47,9 +74,7 @@ def _names(value: object) -> object:
 class Settings(BaseSettings):
     """What the environment says. Names are the fields in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to serve on")
     port: int = Field(8000, ge=0, le=65535, description="Port to serve on; 0 takes a free one")
@@ -70,7 +95,9 @@ class Settings(BaseSettings):
     redis_prefix: str = Field(
         "bargraph:", pattern=r"^[\w.:-]{1,64}$", description="Begins every key in Redis"
     )
-    data_dir: Path = Field(Path(".bargraph"), description="Where the embedded servers keep theirs")
+    data_dir: Annotated[Path, AfterValidator(_no_file)] = Field(
+        Path(".bargraph"), description="Folder where the embedded servers keep theirs"
+    )
     database_pool: int = Field(10, ge=1, le=500, description="Connections to PostgreSQL")
     redis_pool: int = Field(50, ge=2, le=5000, description="Connections to Redis")
     statement_timeout: float = Field(
@@ -81,9 +108,13 @@ class Settings(BaseSettings):
         ("binance", "kraken", "coinbase", "okx", "bybit"),
         description="Exchanges to offer through ccxt, by ccxt's names, separated by commas",
     )
-    replay_dir: Path | None = Field(None, description="Folder of recordings to replay")
+    replay_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        None, description="Folder of recordings to replay; absent: none"
+    )
     replay_from: AwareDatetime | None = Field(
-        None, description="Instant the replay starts at; absent: the close of its newest bar"
+        None,
+        description="Instant the replay starts at, such as 2025-01-31T14:30:00Z; "
+        "absent: the close of its newest bar",
     )
     replay_speed: Decimal = Field(
         Decimal(1), ge=0, le=1_000_000, description="Recorded time per real time; 0 stands still"
@@ -106,6 +137,12 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(1_000_000, ge=1000, description="Bytes of one HTTP request's body")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take what is empty for absent, but for a list, which may have nothing on it."""
+        return {name: v for name, v in values.items() if v != "" or name == "ccxt_exchanges"}
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Return the settings of this process. Raises `WrongSettings`, naming every wrong one."""
@@ -113,6 +150,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise WrongSettings("\n".join(_line(each) for each in error.errors())) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise WrongSettings(f".env cannot be read: {type(error).__name__}") from None
 
 
 def _line(error: Mapping[str, Any]) -> str:

@@ -66,6 +66,7 @@ class ReplayProvider:
         return HistoryOffer(
             frames=tuple(NativeFrame(frame, timezone=None) for frame in frames),
             page_limit=PAGE_LIMIT,
+            local=True,
             whole=True,
         )
 

@@ -65,7 +65,8 @@ class SimProvider:
         """Return minutes, and days for what reaches further back than minutes are kept for."""
         self._listing(instrument)
         days = NativeFrame(DAY_FRAME, timezone=None, page_limit=DAYS_LIMIT)
-        return HistoryOffer((NativeFrame(MINUTE_FRAME, timezone=None), days), PAGE_LIMIT)
+        minutes = NativeFrame(MINUTE_FRAME, timezone=None)
+        return HistoryOffer((minutes, days), PAGE_LIMIT, local=True)
 
     async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
         """Return the first opening at or after *since* that is vouched for, from 2015 on.

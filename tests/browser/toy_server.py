@@ -1,70 +1,20 @@
-"""Serve the real page over a made-up schema, to test it without stores or providers."""
+"""Serve the real page over a made-up schema that streams, to test sockets by themselves."""
 
 import asyncio
-import math
 import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import NewType
 
 import strawberry
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from strawberry.asgi import GraphQL
-from strawberry.schema.config import StrawberryConfig
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from web.graphiql import graphiql_routes
-
-HOUR = 3_600_000
-NEWEST = 1_700_002_800_000
-
-Timestamp = NewType("Timestamp", int)
-
-
-@strawberry.input
-class SeriesInput:
-    provider: str
-    symbol: str
-    timeframe: str
-
-
-@strawberry.type(description="The prices of one stretch of time.")
-class Candle:
-    time: Timestamp
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    is_closed: bool
-
-
-@strawberry.type
-class Summary:
-    sentence: str
-
-
-@strawberry.type
-class CandleWindow:
-    candles: list[Candle]
-    summary: Summary
-
-
-def _candle(index: int) -> Candle:
-    opened, closed = (round(30_000 + 400 * math.sin(at / 3), 2) for at in (index, index + 1))
-    return Candle(
-        time=Timestamp(NEWEST - index * HOUR),
-        open=opened,
-        high=max(opened, closed) + 25,
-        low=min(opened, closed) - 25,
-        close=closed,
-        volume=12.5 + index,
-        is_closed=index > 0,
-    )
 
 
 @strawberry.type
@@ -72,13 +22,6 @@ class Query:
     @strawberry.field
     def hello(self) -> str:
         return "world"
-
-    @strawberry.field
-    def candles(self, series: SeriesInput, last: int = 500) -> CandleWindow:
-        return CandleWindow(
-            candles=[_candle(index) for index in reversed(range(last))],
-            summary=Summary(sentence=f"{last} bars of {series.symbol}, {series.timeframe} each."),
-        )
 
 
 @strawberry.type
@@ -91,11 +34,7 @@ class Subscription:
 
 
 def toy_app(bundle: Path) -> Starlette:
-    schema = strawberry.Schema(
-        query=Query,
-        subscription=Subscription,
-        config=StrawberryConfig(scalar_map={Timestamp: strawberry.scalar(name="Timestamp")}),
-    )
+    schema = strawberry.Schema(query=Query, subscription=Subscription)
     api = GraphQL(schema, graphql_ide=None, subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL])
     return Starlette(
         routes=[

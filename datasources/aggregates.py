@@ -16,7 +16,7 @@ from market.bars import Bars
 from market.buckets import Buckets
 from market.errors import StoreUnavailable
 from market.timeframe import Timeframe
-from market.window import Window
+from market.window import Spans, Window
 from plugins.base import History, Provider
 from plugins.registry import Registry
 
@@ -66,6 +66,7 @@ class Aggregates:
             return found
         bases = [self._bases(want) for want in wants]
         minutes_from = [_NEVER for _ in wants]
+        native = [Spans() for _ in wants]
         for depth in range(max(map(len, bases), default=0)):
             turn: list[int] = []
             runs: list[Buckets] = []
@@ -76,7 +77,12 @@ class Aggregates:
                     if depth and not bases[i][0].native:
                         # Where minutes decide, what they lack is the provider's to say.
                         left = select(left, left.opens < minutes_from[i])
+                    # What a coarser native frame can build is its to decide, stored or not: else
+                    # an answer would depend on what was asked for before.
+                    left = select(left, ~native[i].contains(left.opens))
                     buckets, view = self.buildable(want, bases[i][depth], left)
+                    if bases[i][depth].native:
+                        native[i] |= spans_of(buckets)
                     if len(buckets):
                         turn.append(i)
                         runs.append(buckets)

@@ -50,6 +50,13 @@ class Chunk:
     generations: Mapping[str, int]
     size: int
 
+    @property
+    def lasting(self) -> Bars:
+        """The bars that are settled."""
+        if self.settled == self.fresh:
+            return self.bars
+        return self.bars.take(self.settled.contains(self.bars.time))
+
 
 class Cache:
     """The first link of the chain. While Redis is away it finds nothing and says so once."""
@@ -140,7 +147,10 @@ class Cache:
         arrived: Mapping[str, Chunk],
     ) -> Found:
         in_force = {base_name(base): head.generation for base, head in heads.items()}
-        found = Found(Bars.empty(), heads=heads)
+        bars: list[Bars] = []
+        settled: list[Window] = []
+        fresh: list[Window] = []
+        as_of = 0
         for key in keys:
             chunk = self._held.get(key) or arrived.get(key)
             if chunk is not None and any(
@@ -152,13 +162,15 @@ class Cache:
             if chunk is None:
                 continue
             self._hold(key, chunk)
+            settled += chunk.settled
             if 0 <= want.now - chunk.as_of < self._forming_ttl:
-                part = Found(chunk.bars, chunk.settled, chunk.fresh, chunk.as_of)
+                bars.append(chunk.bars)
+                fresh += chunk.fresh
+                as_of = max(as_of, chunk.as_of)
             else:
-                lasting = chunk.bars.take(chunk.settled.contains(chunk.bars.time))
-                part = Found(lasting, chunk.settled, chunk.settled)
-            found = found.merge(part)
-        return found
+                bars.append(chunk.lasting)
+                fresh += chunk.settled
+        return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
     def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
         stored = bool(found.heads)

@@ -7,6 +7,7 @@ so that a watchlist costs as many statements and round trips as one chart.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -91,8 +92,7 @@ class Chain:
                 turn, await self._fetch([search.want for search in turn]), strict=True
             ):
                 search.found = found
-            for search in turn:
-                await self._look_further(search)
+            await asyncio.gather(*(self._look_further(search) for search in turn))
         return [_answer(search) for search in searches]
 
     async def _fetch(self, wants: Sequence[Want], *, cached: bool = True) -> list[Found]:
@@ -139,7 +139,8 @@ class Chain:
         until = now if request.until is None else min(request.until, now)
         offer = provider.history(request.instrument) if isinstance(provider, History) else None
         unreachable = GapReason.NOT_FETCHED
-        if offer is None or offer.whole or not offer.frames:
+        bases = self._providers.bases(Want(series, request.instrument, Spans(), now))
+        if offer is None or offer.whole or not bases:
             unreachable = GapReason.NOT_OFFERED
         if request.since is not None and request.since >= until:
             return Search(request, now, until, until, unreachable, done=True)
@@ -156,16 +157,20 @@ class Chain:
         inside = found.bars.slice(Window(max(lowest, search.since), search.until))
         enough = len(inside) > request.last + (not request.include_forming)
         failed = any(reason is GapReason.PROVIDER_UNAVAILABLE for reason, _ in found.unknown)
-        if enough or failed or search.since <= lowest:
+        if enough or failed or (search.since <= lowest and _tells_the_start(search)):
             search.done = True
             return
         if search.beginning is None:
             try:
                 first = await self._providers.first_bar(search.want)
             except ProviderUnavailable as failure:
-                search.failure, search.done = failure, True
+                search.done = True
+                if search.since > lowest:
+                    search.failure = failure
                 return
             search.beginning = NEVER if first is None else _floor(request.series, first)
+            if len(found.bars):
+                search.beginning = min(search.beginning, int(found.bars.time[0]))
         floor = max(lowest, search.beginning)
         widest = _MOST_BUCKETS * request.series.timeframe.nominal
         width = min(4 * (search.until - search.since), widest)
@@ -180,8 +185,18 @@ _NO_BEGINNING = -(2**62)
 
 def _left(want: Want, found: Found) -> Spans:
     """Return the time of the buckets of *want* that nothing was found for, or that it is past."""
+    if not want.spans - found.fresh:
+        return Spans()
     buckets = buckets_in(want.series, want.spans)
     return spans_of(select(buckets, ~found.fresh.contains(buckets.opens)))
+
+
+def _tells_the_start(search: Search) -> bool:
+    """Whether the first bucket of the search is told of; if not, it may lie before the listing."""
+    if not search.found.fresh:
+        return False
+    left = _left(search.want, search.found)
+    return not left or left.hull.since > search.found.fresh.hull.since
 
 
 def _floor(series: Series, instant: int) -> int:

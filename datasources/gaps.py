@@ -24,7 +24,8 @@ def gaps_of(
     reason of buckets that no source could speak of. Time between sessions is a gap too.
     """
     buckets = buckets_in(series, Spans((window,)))
-    without = ~np.isin(buckets.opens, bars.time)
+    without = np.ones(len(buckets), dtype=np.bool_)
+    without[np.searchsorted(buckets.opens, bars.time)] = False
     told = found.fresh.contains(buckets.opens)
     without &= ~((buckets.opens <= now) & (buckets.closes > now) & told)
     reasons = np.full(len(buckets), _REASONS.index(otherwise))

@@ -46,7 +46,8 @@ def _matching_natives(
 ) -> tuple[NativeFrame, ...]:
     """Return native frames that may build *series*, the coarsest first.
 
-    Whether their edges really meet is asked bucket by bucket, by `builds`.
+    Whether their edges really meet is asked bucket by bucket, by `builds`. No frame of weeks is
+    among them: on which day they begin differs among providers, so weeks are made of days.
     """
     zone = calendar(instrument.calendar).zone
     longest = series.timeframe.nominal
@@ -55,6 +56,7 @@ def _matching_natives(
         for frame in frames
         if frame.timeframe.nominal <= longest
         and frame.timeframe != MINUTE_FRAME
+        and frame.timeframe.unit is not Unit.WEEK
         and frame.session is series.session
         and (_counts_elapsed(frame.timeframe) or (frame.timezone or zone) == series.timezone)
         and _divides(frame.timeframe, series.timeframe)

@@ -59,14 +59,6 @@ class Bars:
         "flags",
     )
 
-    def __post_init__(self) -> None:
-        for name in self.COLUMNS:
-            column = getattr(self, name)
-            if column.flags.writeable:
-                column = column.view()
-                column.flags.writeable = False
-                object.__setattr__(self, name, column)
-
     @classmethod
     def of(
         cls,
@@ -85,7 +77,7 @@ class Bars:
     ) -> Bars:
         """Build bars from columns; what is left out takes its "none", a scalar fills its column."""
         n = len(time)
-        return cls(
+        columns = cls(
             time=np.asarray(time, dtype=np.int64),
             open=np.asarray(open, dtype=np.float64),
             high=np.asarray(high, dtype=np.float64),
@@ -98,6 +90,7 @@ class Bars:
             updated=_filled(updated, n, np.int64),
             flags=_filled(flags, n, np.uint8),
         )
+        return columns.frozen()
 
     @classmethod
     def empty(cls) -> Bars:
@@ -114,7 +107,17 @@ class Bars:
         joined = cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.COLUMNS))
         if not np.all(joined.time[1:] > joined.time[:-1]):
             raise InvalidBars("concatenated bars must ascend in time")
-        return joined
+        return joined.frozen()
+
+    def frozen(self) -> Bars:
+        """Return these bars with columns that nobody can write to. Slices of them stay so."""
+        for name in self.COLUMNS:
+            column = getattr(self, name)
+            if column.flags.writeable:
+                column = column.view()
+                column.flags.writeable = False
+                object.__setattr__(self, name, column)
+        return self
 
     def __len__(self) -> int:
         return len(self.time)
@@ -129,7 +132,8 @@ class Bars:
 
     def take(self, index: Mask | Ints | slice) -> Bars:
         """Return the bars that a mask, ascending positions or a slice select."""
-        return Bars(*(getattr(self, name)[index] for name in self.COLUMNS))
+        taken = Bars(*[getattr(self, name)[index] for name in self.COLUMNS])
+        return taken if isinstance(index, slice) else taken.frozen()
 
     def slice(self, window: Window) -> Bars:
         """Return the bars that open inside *window*."""
@@ -150,7 +154,7 @@ class Bars:
 
     def with_columns(self, **columns: Times | Floats | Ints | Flags) -> Bars:
         """Return the same bars with some columns replaced."""
-        return Bars(*(columns.get(name, getattr(self, name)) for name in self.COLUMNS))
+        return Bars(*(columns.get(name, getattr(self, name)) for name in self.COLUMNS)).frozen()
 
     def merge(self, other: Bars) -> Bars:
         """Return the bars of both; of two at one time the higher by promise 8 of the API.
@@ -161,6 +165,10 @@ class Bars:
             return self
         if not len(self):
             return other
+        if self.time[-1] < other.time[0]:
+            return Bars.concat((self, other))
+        if other.time[-1] < self.time[0]:
+            return Bars.concat((other, self))
         both = [np.concatenate((getattr(other, c), getattr(self, c))) for c in self.COLUMNS]
         joined = Bars(*both)
         order = np.lexsort(

@@ -51,6 +51,10 @@ async def test_a_token_typed_as_a_header_is_sent_but_not_kept(watched: WatchedPa
     await watched.page.keyboard.insert_text('{"authorization": "Bearer hush"}')
     async with watched.page.expect_request("**/graphql") as request:
         await watched.press_play()
+    await watched.expect_result(r'"data"')
+    await watched.page.wait_for_function(
+        "Object.keys(localStorage).some((key) => key.endsWith('graphiql:queries'))"
+    )
     await watched.page.locator(".graphiql-query-editor .monaco-editor").click()
     await watched.page.keyboard.insert_text("#typed-after-the-header")
     # Edits are stored in the order made, so once this one is there the header has had its chance.

@@ -1,0 +1,191 @@
+"""Settings: what is refused and how that is told, where they come from, and what they hide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from web.settings import Settings, WrongSettings, load_settings
+
+PASSWORD = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without settings, in a folder without a `.env`."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+# For every setting values that are wrong, and a part of what is said to be allowed instead. A
+# name in CCXT_EXCHANGES that ccxt does not have is a provider that is disabled, no wrong setting;
+# any HOST may be an address of the machine until it is tried.
+WRONG = {
+    "port": (["-1", "65536", "8000.5", "http", "nan"], "at least 0, at most 65535"),
+    "log_level": (["loud", "5"], "'debug', 'info', 'warning' or 'error'"),
+    "database_url": (["mysql://h/d", "h", "postgresql://u:p@h:x/d"], "postgresql://|port"),
+    "accounts_url": (["mysql://h/d", "sqlite:///d", "mysql+asyncmy://h:x/d"], "mysql+asyncmy|port"),
+    "redis_url": (["http://h", "h", "redis://h:x", "redis://h?db=x"], "redis://|port|'db'"),
+    "redis_prefix": (["two words", "*", "x" * 65], "pattern"),
+    "data_dir": (["file"], "folder"),
+    "database_pool": (["0", "501", "ten"], "at least 1, at most 500"),
+    "redis_pool": (["1", "5001", "inf"], "at least 2, at most 5000"),
+    "statement_timeout": (["0", "nan", "inf", "3601", "soon"], "more than 0, at most 3600"),
+    "replay_dir": (["absent", "file"], "folder that exists"),
+    "replay_from": (
+        ["yesterday", "2025-01-31", "2025-01-31T14:30:00", "nan", "1e30"],
+        "T14:30:00Z",
+    ),
+    "replay_speed": (["-1", "nan", "inf", "1000001", "fast"], "at least 0, at most 1000000"),
+    "sim_seed": (["-1", "2147483649", "1.5"], "at least 0, at most 2147483648"),
+    "max_bars": (["0", "100001", "1e3x"], "at least 1, at most 100000"),
+    "max_pages": (["0", "1001", "nan"], "at least 1, at most 1000"),
+    "settle": (["-1", "86401", "nan", "inf"], "at least 0, at most 86400"),
+    "forming_ttl": (["0", "61", "nan", "-inf"], "more than 0, at most 60"),
+    "cache_bytes": (["-1", "64MB"], "at least 0"),
+    "encoded_bytes": (["-1", "inf"], "at least 0"),
+    "max_body": (["999", "1MB"], "at least 1000"),
+}
+ANYTHING_GOES = {"host", "ccxt_exchanges"}
+SECRET = {"database_url", "accounts_url", "redis_url"}
+
+
+def test_every_setting_is_tried_with_a_wrong_value():
+    assert set(Settings.model_fields) == set(WRONG) | ANYTHING_GOES
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [(name, value, allowed) for name, (values, allowed) in WRONG.items() for value in values],
+)
+def test_a_wrong_one_is_named_with_its_value_and_what_is_allowed(monkeypatch, name, value, allowed):
+    Path("file").touch()
+    monkeypatch.setenv(name.upper(), value)
+
+    with pytest.raises(WrongSettings) as refusal:
+        load_settings()
+
+    (line,) = str(refusal.value).splitlines()
+    shown = "***" if name in SECRET else value
+    assert line.startswith(f"{name.upper()}={shown}: ")
+    assert any(part in line for part in allowed.split("|"))
+    assert Settings.model_fields[name].description in line
+
+
+def test_all_wrong_ones_are_named_at_once(monkeypatch):
+    for name, (values, _) in WRONG.items():
+        monkeypatch.setenv(name.upper(), values[0])
+    Path("file").touch()
+
+    with pytest.raises(WrongSettings) as refusal:
+        load_settings()
+
+    named = [line.partition("=")[0].lower() for line in str(refusal.value).splitlines()]
+    assert sorted(named) == sorted(WRONG)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://someone:{PASSWORD}@h/d",
+        f"postgresql://someone:{PASSWORD}@h:x/d",
+        f"postgresql://someone:{PASSWORD}/@h/d",
+        f"postgresql://someone:{PASSWORD}@[h/d",
+    ],
+)
+def test_a_refused_url_does_not_give_its_password_away(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    with pytest.raises(WrongSettings) as refusal:
+        load_settings()
+
+    assert PASSWORD not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
+
+
+def test_passwords_of_accepted_urls_stay_out_of_what_is_printed(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://someone:{PASSWORD}@h/d")
+    monkeypatch.setenv("ACCOUNTS_URL", f"mysql+asyncmy://someone:{PASSWORD}@h/d")
+    monkeypatch.setenv("REDIS_URL", f"rediss://someone:{PASSWORD}@h:6379/0")
+
+    settings = load_settings()
+
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert PASSWORD not in shown
+    assert settings.database_url is not None
+    assert PASSWORD in settings.database_url.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres:///d?host=/run/postgresql",
+        "postgresql://h",
+        "postgresql://u:p%2F%40@[::1]:5432/d?sslmode=require",
+        "postgresql://u@a:1,b:2/d",
+    ],
+)
+def test_the_urls_of_real_servers_are_accepted(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    settings = load_settings()
+
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == url
+
+
+def test_a_file_gives_settings_and_the_environment_wins(monkeypatch):
+    Path(".env").write_text("PORT=9001\nMAX_BARS=77\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("PORT", "9002")
+
+    settings = load_settings()
+
+    assert (settings.port, settings.max_bars) == (9002, 77)
+
+
+def test_a_wrong_line_in_the_file_is_told_the_same_way():
+    Path(".env").write_text("MAX_BARS=many\n")
+
+    with pytest.raises(WrongSettings, match=r"^MAX_BARS=many: "):
+        load_settings()
+
+
+def test_a_file_that_is_no_text_is_refused():
+    Path(".env").write_bytes(b"PORT=\xff\xfe")
+
+    with pytest.raises(WrongSettings, match=r"^\.env cannot be read"):
+        load_settings()
+
+
+def test_an_empty_value_is_an_absent_one(monkeypatch):
+    monkeypatch.setenv("PORT", "")
+    monkeypatch.setenv("DATABASE_URL", "")
+
+    settings = load_settings()
+
+    assert (settings.port, settings.database_url) == (8000, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", ()), ("kraken", ("kraken",)), (" kraken , okx,", ("kraken", "okx"))],
+)
+def test_exchanges_are_named_between_commas(monkeypatch, text, names):
+    monkeypatch.setenv("CCXT_EXCHANGES", text)
+
+    assert load_settings().ccxt_exchanges == names
+
+
+def test_settings_cannot_be_changed():
+    settings = load_settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 9000
+
+
+def test_every_setting_says_what_it_is_for():
+    assert all(field.description for field in Settings.model_fields.values())

@@ -226,7 +226,8 @@ class SymbolType(Node):
         series = series_for(shared.directory, asked, self.rules)
         cut = Cut(since, until, 100 if last is None else last)
         request = request_of(series, self.rules, cut, max_bars=shared.max_bars)
-        return CandleWindow(answer=await info.context.candles.load(request))
+        answer = await info.context.candles.load(request)
+        return CandleWindow(answer=answer, request=request)
 
     @classmethod
     def of(cls, instrument: Instrument) -> SymbolType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from market.errors import StoreUnavailable
 from resolvers.directory import Directory
 from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
-from schema.prepared import Prepared, WindowPlan
+from schema.prepared import Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +48,12 @@ class Context:
     """Whether whoever sends the answer can send JSON that is written already."""
     fragments: int = 0
     """How many values were written so, past the ordinary executor."""
-    plans: dict[str, tuple[Request, WindowPlan] | None] = field(default_factory=dict)
-    """By root field, what answers it again; None where only the ordinary executor can."""
+    notes: Notes = field(default_factory=Notes)
+    """What was learnt for answering the same request again."""
     candles: DataLoader[Request, Answer] = field(init=False)
 
     def __post_init__(self) -> None:
         self.candles = candle_loader(self.shared.answers)
-
-    def prepared(self, names: Iterable[str]) -> Prepared | None:
-        """Return what answers the whole request again, if its root fields *names* all can be."""
-        fields = []
-        for name in names:
-            plan = self.plans.get(name)
-            if plan is None:
-                return None
-            fields.append((name, *plan))
-        return Prepared(tuple(fields))
 
 
 Info = strawberry.Info[Context, None]

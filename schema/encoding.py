@@ -7,7 +7,6 @@ bars after them are written anew each time. What is kept is bounded by bytes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,10 +14,13 @@ from functools import lru_cache
 import numpy as np
 import orjson
 
+from datasources.meter import Meter
 from market.bars import FROM_TRADES, NATIVE, Bars
 from market.instrument import Series
+from market.lru import LRU
 
 CHUNK_BARS = 512
+_MOST_TEXTS = 100_000
 _INT_MAX = 2**31 - 1
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 Texts = list[bytes]
@@ -61,12 +63,15 @@ def selection_of(fields: tuple[tuple[str, str], ...], typename: str) -> Selectio
 class BarEncoder:
     """Texts of chunks by selection and series, at most *max_bytes* of them."""
 
-    def __init__(self, *, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
-        self.kept_bytes = 0
-        self.hits = 0
-        self.misses = 0
+    def __init__(self, *, max_bytes: int, meter: Meter) -> None:
+        self._meter = meter
+        self._kept: LRU[tuple[object, ...], bytes] = LRU(
+            max_count=_MOST_TEXTS, max_weight=max_bytes
+        )
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._kept.weight
 
     def rows(self, series: Series, bars: Bars, selection: Selection) -> bytes:
         """Return the JSON array of *bars*. Raises `Unencodable`."""
@@ -94,17 +99,10 @@ class BarEncoder:
             int(bars.flags.sum()),
         )
         text = self._kept.get(key)
-        if text is not None:
-            self.hits += 1
-            self._kept.move_to_end(key)
-            return text
-        self.misses += 1
-        text = write_rows(bars, selection)
-        self._kept[key] = text
-        self.kept_bytes += len(text)
-        while self.kept_bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.kept_bytes -= len(oldest)
+        self._meter.lookup("encoded", hit=text is not None)
+        if text is None:
+            text = write_rows(bars, selection)
+            self._kept.put(key, text, weight=len(text))
         return text
 
 

@@ -24,7 +24,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from schema.candles import BarColumns, BarRows, CandleWindow, columns_of, rows_of
 from schema.encoding import Selection, Unencodable, selection_of
-from schema.prepared import PREPARABLE, Fields, WindowPlan
+from schema.prepared import LASTING, PREPARABLE, Fields, Notes, WindowPlan
 
 
 class BarExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -63,9 +63,16 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
         result: Any,
         position_context: Any,
     ) -> Any:
-        if isinstance(result, CandleWindow) and path.prev is None and result.request is not None:
-            plan = None if position_context else self._plan(return_type, field_details_list)
-            self.context_value.plans[path.key] = plan and (result.request, plan)
+        notes: Notes | None = getattr(self.context_value, "notes", None)
+        if notes is not None:
+            if return_type.name not in LASTING:
+                notes.lasting = False
+            elif isinstance(result, CandleWindow):
+                plan = None if position_context else self._plan(return_type, field_details_list)
+                if plan is None or result.request is None:
+                    notes.lasting = False
+                else:
+                    notes.windows.append((path.as_list(), result.request, plan))
         if isinstance(result, BarColumns):
             if position_context is None:
                 text = self._written(return_type, field_details_list, result.written)

@@ -1,15 +1,15 @@
 """Answer a request for candles again without asking GraphQL's executor what it means.
 
-While the ordinary executor answers a request, it notes what each root field turned out to ask of
-the chain and which fields of the window were selected. If all of it is bars and plain facts, the
-same request can be answered from those notes: the chain is asked, and its answer is written. What
-cannot be written so, an error above all, is left to the ordinary executor.
+While the ordinary executor answers a request, it notes what each window turned out to ask of the
+chain and which of its fields were selected. If all else in the answer stays as it is, the same
+request can be answered from those notes: the chain is asked, and its answers are written into the
+holes. What cannot be written so, an error above all, is left to the ordinary executor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -44,25 +44,89 @@ class WindowPlan:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request whose every root field is a window: response names, what is asked, and plans."""
+    """A response as JSON with holes, and the windows that fill them, in order."""
 
-    fields: tuple[tuple[str, Request, WindowPlan], ...]
+    pieces: tuple[bytes, ...]
+    windows: tuple[tuple[Request, WindowPlan], ...]
 
     @property
     def requests(self) -> list[Request]:
-        return [request for _, request, _ in self.fields]
+        return [request for request, _ in self.windows]
 
     @property
     def needs_store(self) -> bool:
-        return any(plan.needs_store for _, _, plan in self.fields)
+        return any(plan.needs_store for _, plan in self.windows)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.pieces))
 
     def write(self, answers: Sequence[Answer], encoder: BarEncoder, store: UUID | None) -> bytes:
         """Return the response's data as JSON. Raises `Unencodable`."""
-        parts = [
-            orjson.dumps(name) + b":" + plan.write(answer, encoder, store)
-            for (name, _, plan), answer in zip(self.fields, answers, strict=True)
-        ]
-        return b"{" + b",".join(parts) + b"}"
+        parts = [self.pieces[0]]
+        for piece, (_, plan), answer in zip(self.pieces[1:], self.windows, answers, strict=True):
+            parts += [plan.write(answer, encoder, store), piece]
+        return b"".join(parts)
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the executor learns of one request on its way, for answering it again."""
+
+    windows: list[tuple[list[str | int], Request, WindowPlan]] = field(default_factory=list)
+    lasting: bool = True
+    """Whether all else in the answer stays as it is while the listings do."""
+
+    def prepared(self, data: dict[str, Any]) -> Prepared | None:
+        """Return how to answer again what was answered by *data*, None if that takes more."""
+        if not self.lasting or not self.windows:
+            return None
+        # Of a bare value at the root nobody said that it lasts.
+        if not all(isinstance(value, dict | list) for value in data.values()):
+            return None
+        holed = _copied(data)
+        for path, _, _ in self.windows:
+            *way, last = path
+            inner: Any = holed
+            for step in way:
+                inner = inner[step]
+            inner[last] = orjson.Fragment(_HOLE)
+        pieces = tuple(orjson.dumps(holed).split(_HOLE))
+        # Windows are noted in the order in which they were answered, holes stand in the answer's.
+        order = {tuple(path): n for n, path in enumerate(_holes(holed, []))}
+        windows = sorted(self.windows, key=lambda window: order[tuple(window[0])])
+        return Prepared(pieces, tuple((request, plan) for _, request, plan in windows))
+
+
+# No JSON text holds this character: strings escape it.
+_HOLE = b"\x00"
+# Types whose fields say the same while the listings do.
+LASTING = frozenset(
+    {
+        *("CandleWindow", "Candle", "CandleColumns", "Gap", "Series", "SeriesSummary"),
+        *("SymbolConnection", "SymbolEdge", "Symbol", "PageInfo", "Instrument", "Market"),
+    }
+)
+
+
+def _copied(value: Any) -> Any:
+    """Return *value* with containers of its own."""
+    if isinstance(value, dict):
+        return {name: _copied(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_copied(inner) for inner in value]
+    return value
+
+
+def _holes(value: Any, path: list[str | int]) -> Iterator[list[str | int]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _holes(inner, [*path, name])
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from _holes(inner, [*path, at])
+    elif isinstance(value, orjson.Fragment):
+        yield path
 
 
 PREPARABLE = frozenset({"candles", "columns", "gaps", "series", "hasEarlier", "cursor"})

@@ -132,7 +132,7 @@ async def served_with(
             answers=answers,
             store=store,
             health=health,
-            encoder=BarEncoder(max_bytes=settings.encoded_bytes),
+            encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )

@@ -17,6 +17,7 @@ from web.graphiql import graphiql_routes
 from web.graphql_http import GraphQLEndpoint
 from web.health import health_routes
 from web.hot import HotRequests
+from web.meter import ChainMeter
 from web.metrics import Metrics, metrics_route
 from web.persisted import PersistedQueries
 
@@ -35,7 +36,7 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
         format_error=format_error,
         persisted=PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR),
         metrics=metrics,
-        hot=HotRequests(wired.shared),
+        hot=HotRequests(wired.shared, meter=ChainMeter(metrics)),
         max_body=wired.settings.max_body,
     )
     _watch(wired, metrics)

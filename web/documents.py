@@ -23,9 +23,9 @@ from strawberry.schema.schema import validate_document
 from strawberry.types.execution import ParseOptions
 
 from market.errors import BargraphError
+from market.lru import LRU
 from web.depth import depth_of
 from web.graphql_request import RequestRefused
-from web.lru import LRU
 
 PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"

@@ -13,12 +13,13 @@ import orjson
 from strawberry.types import ExecutionResult
 
 from datasources.found import Answer
+from datasources.meter import Meter
+from market.lru import LRU
 from schema.context import Context, Shared
 from schema.encoding import Unencodable
 from schema.prepared import Prepared
 from web.documents import Operation
 from web.graphql_request import GraphQLRequest
-from web.lru import LRU
 
 RequestKey = tuple[str, str | None, bytes]
 """A document's text, the operation's name, and the variables as JSON."""
@@ -48,14 +49,24 @@ class HotRequests:
     """The requests understood lately, at most *max_count* of *max_length* characters together."""
 
     def __init__(
-        self, shared: Shared, *, max_count: int = 2_000, max_length: int = 2_000_000
+        self,
+        shared: Shared,
+        *,
+        meter: Meter,
+        max_count: int = 2_000,
+        max_length: int = 2_000_000,
     ) -> None:
         self._shared = shared
+        self._meter = meter
         self._known: LRU[RequestKey, Hot] = LRU(max_count=max_count, max_weight=max_length)
-        self.hits = 0
 
     async def again(self, key: RequestKey | None) -> tuple[orjson.Fragment, Operation] | None:
         """Return the data that answers *key*; None where only the executor can say."""
+        again = await self._again(key)
+        self._meter.lookup("request", hit=again is not None)
+        return again
+
+    async def _again(self, key: RequestKey | None) -> tuple[orjson.Fragment, Operation] | None:
         hot = self._known.get(key) if key else None
         if hot is None or asyncio.get_running_loop().time() - hot.at > _LIFETIME:
             return None
@@ -68,7 +79,6 @@ class HotRequests:
             data = hot.prepared.write(good, self._shared.encoder, store)
         except Unencodable:
             return None
-        self.hits += 1
         return orjson.Fragment(data), hot.operation
 
     def learn(
@@ -78,11 +88,11 @@ class HotRequests:
         context: Context,
         result: ExecutionResult,
     ) -> None:
-        """Remember how to answer *key*, if its ordinary answer held nothing but candles."""
+        """Remember how to answer *key*, if all of its ordinary answer but candles lasts."""
         if key is None or result.errors or result.extensions or not result.data:
             return
-        prepared = context.prepared(result.data)
+        prepared = context.notes.prepared(result.data)
         if prepared is not None:
             at = asyncio.get_running_loop().time()
-            weight = len(key[0]) + len(key[2])
+            weight = len(key[0]) + len(key[2]) + prepared.size
             self._known.put(key, Hot(prepared, operation, at), weight=weight)

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from market.lru import LRU
 from web.graphql_request import BadRequest, GraphQLRequest, RequestRefused
-from web.lru import LRU
 
 logger = logging.getLogger(__name__)
 

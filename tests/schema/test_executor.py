@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strawberry.schema.config import StrawberryConfig
 
 from datasources.found import Answer
+from datasources.meter import NoMeter
 from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
 from market.instrument import Listing, Series
 from market.timeframe import Timeframe
@@ -38,9 +39,27 @@ class Query:
         return CandleWindow(answer=info.context.answer)
 
 
+class Lookups(NoMeter):
+    """Counts the chunks that were asked for."""
+
+    def __init__(self) -> None:
+        self.hits = self.misses = 0
+
+    def lookup(self, layer: str, *, hit: bool) -> None:
+        assert layer == "encoded"
+        self.hits += hit
+        self.misses += not hit
+
+
 @dataclass
 class Shared:
+    lookups: Lookups
     encoder: BarEncoder
+
+
+def shared_with(max_bytes: int = 10**6) -> Shared:
+    lookups = Lookups()
+    return Shared(lookups, BarEncoder(max_bytes=max_bytes, meter=lookups))
 
 
 @dataclass
@@ -91,7 +110,7 @@ async def both(
     """Return what the ordinary executor and the short cut answer, as a client reads it."""
     answers = []
     for takes_fragments in (False, True):
-        context = Context(answer_of(bars), Shared(BarEncoder(max_bytes=10**6)), takes_fragments)
+        context = Context(answer_of(bars), shared_with(), takes_fragments)
         result = await SCHEMA.execute(query, variable_values=variables, context_value=context)
         errors = [error.formatted for error in result.errors or []]
         answers.append(orjson.loads(orjson.dumps({"data": result.data, "errors": errors})))
@@ -106,43 +125,43 @@ async def test_rows_and_columns_are_written_in_one_pass_each() -> None:
     assert written == ordinary
     assert ordinary["errors"] == []
     assert context.fragments == 2
-    assert context.shared.encoder.misses == 3
+    assert context.shared.lookups.misses == 3
 
 
 async def test_a_second_request_writes_only_the_bars_that_are_not_kept() -> None:
     bars = bars_of(1200)
     query = "{ window { candles { time close } } }"
-    context = Context(answer_of(bars), Shared(BarEncoder(max_bytes=10**6)), takes_fragments=True)
+    context = Context(answer_of(bars), shared_with(), takes_fragments=True)
 
     first = await SCHEMA.execute(query, context_value=context)
     second = await SCHEMA.execute(query, context_value=context)
 
     assert orjson.dumps(second.data) == orjson.dumps(first.data)
-    assert (context.shared.encoder.hits, context.shared.encoder.misses) == (3, 3)
+    assert (context.shared.lookups.hits, context.shared.lookups.misses) == (3, 3)
 
 
 async def test_a_correction_is_written_anew() -> None:
     bars = bars_of(1200)
-    encoder = BarEncoder(max_bytes=10**6)
+    shared = shared_with()
     query = "{ window { candles { close revision } } }"
-    before = Context(answer_of(bars), Shared(encoder), takes_fragments=True)
+    before = Context(answer_of(bars), shared, takes_fragments=True)
     await SCHEMA.execute(query, context_value=before)
     close, revision = bars.close.copy(), bars.revision.copy()
     close[700], revision[700] = 1.5, revision[700] + 1
     corrected = bars.with_columns(close=close, revision=revision)
 
-    after = Context(answer_of(corrected), Shared(encoder), takes_fragments=True)
+    after = Context(answer_of(corrected), shared, takes_fragments=True)
     result = await SCHEMA.execute(query, context_value=after)
 
     rows = orjson.loads(orjson.dumps(result.data))["window"]["candles"]
     assert rows[700] == {"close": 1.5, "revision": int(revision[700])}
-    assert (encoder.hits, encoder.misses) == (2, 4)
+    assert (shared.lookups.hits, shared.lookups.misses) == (2, 4)
 
 
 async def test_bars_that_are_not_stored_are_never_kept() -> None:
     context = Context(
         answer_of(bars_of(50, stored=False)),
-        Shared(BarEncoder(max_bytes=10**6)),
+        shared_with(),
         takes_fragments=True,
     )
 
@@ -153,14 +172,14 @@ async def test_bars_that_are_not_stored_are_never_kept() -> None:
 
 
 async def test_what_is_kept_never_exceeds_its_bound() -> None:
-    encoder = BarEncoder(max_bytes=50_000)
+    shared = shared_with(50_000)
 
     for n in range(20):
         name = f"a{n}"
-        context = Context(answer_of(bars_of(1200)), Shared(encoder), takes_fragments=True)
+        context = Context(answer_of(bars_of(1200)), shared, takes_fragments=True)
         await SCHEMA.execute(f"{{ window {{ candles {{ {name}: close }} }} }}", None, context)
 
-    assert 0 < encoder.kept_bytes <= 50_000
+    assert 0 < shared.encoder.kept_bytes <= 50_000
 
 
 @pytest.mark.parametrize(
@@ -185,7 +204,7 @@ async def test_a_value_that_graphql_refuses_gives_its_errors(
 
 async def test_streamed_rows_go_the_ordinary_way() -> None:
     query = "{ window { candles @stream(initialCount: 1) { close } } }"
-    context = Context(answer_of(bars_of(3)), Shared(BarEncoder(max_bytes=10)), takes_fragments=True)
+    context = Context(answer_of(bars_of(3)), shared_with(10), takes_fragments=True)
 
     await SCHEMA.execute(query, context_value=context)
 
@@ -206,7 +225,7 @@ async def test_middleware_sees_every_field() -> None:
         extensions=[Watching],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
-    context = Context(answer_of(bars_of(3)), Shared(BarEncoder(max_bytes=10)), takes_fragments=True)
+    context = Context(answer_of(bars_of(3)), shared_with(10), takes_fragments=True)
 
     result = await schema.execute("{ window { candles { close } } }", context_value=context)
 

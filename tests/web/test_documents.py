@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strawberry.extensions import AddValidationRules
 
+from market.lru import LRU
 from web.documents import Documents
-from web.lru import LRU
 
 
 @strawberry.type

@@ -1,0 +1,173 @@
+"""A request that comes again is answered as before, past the executor, and never past a check."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from db.embedded.servers import EmbeddedServers
+from db.migrations import migrate
+from market.clock import FixedClock
+from tests.api import Api, served_with, settings_over
+from tests.conftest import scratch_database
+from tests.fakes import FakeProvider, Market, minutes_between
+from web.bootstrap import SQL
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NOW = 1_760_000_000_000
+SERIES = 'series: {provider: "fake", symbol: "COIN", timeframe: "5m"}'
+WINDOW = """
+    series { provider timeframe session adjustment kind: __typename }
+    candles { time o: open close isClosed revision source __typename }
+    columns { time vwap trades }
+    gaps { since until reason }
+    hasEarlier cursor __typename
+"""
+CHART = f"{{ candles({SERIES}, last: 20) {{ {WINDOW} }} }}"
+TWO = f"{{ a: candles({SERIES}, last: 3) {{ hasEarlier }} b: candles({SERIES}) {{ {WINDOW} }} }}"
+WATCHLIST = f"""{{
+  symbols(provider: "fake") {{
+    totalCount
+    edges {{ cursor node {{ symbol id candles(timeframe: "5m", last: 5) {{ {WINDOW} }} }} }}
+  }}
+}}"""
+NAMED = f"""query Q($last: Int, $no: Boolean = false) {{
+  candles({SERIES}, last: $last) {{ ...W gaps @include(if: $no) {{ since }} }}
+}}
+fragment W on CandleWindow {{ candles {{ time close }} }}"""
+CLOCKS = """{
+  symbols(provider: "fake") {
+    nodes { provider { clock { now } } candles(timeframe: "1h") { hasEarlier } }
+  }
+}"""
+
+
+class Chart:
+    """A server over a fake provider, and how often the short path was taken."""
+
+    def __init__(self, api: Api, clock: FixedClock, provider: FakeProvider) -> None:
+        self.ask = api.ask
+        self.clock = clock
+        self.provider = provider
+        self._api = api
+
+    async def taken(self) -> int:
+        text = await self._api.text("/metrics")
+        return sum(
+            int(sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "bargraph_cache_lookups_total"
+            and sample.labels == {"layer": "request", "result": "hit"}
+        )
+
+
+@pytest.fixture(scope="module")
+def database_url(embedded: EmbeddedServers) -> Iterator[str]:
+    with scratch_database(embedded.postgres_url) as url:
+        asyncio.run(migrate(url, SQL))
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chart(embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Chart]:
+    clock = FixedClock(NOW)
+    minutes = minutes_between(NOW - 6 * 3_600_000, NOW + 3_600_000)
+    fake = FakeProvider(
+        clock, {name: Market.of(minutes) for name in ("COIN", "NICKEL")}, offered_from=minutes[0]
+    )
+    settings = settings_over(embedded, database_url)
+    async with served_with(settings, {"fake": lambda _: fake}, clock=clock) as api:
+        yield Chart(api, clock, fake)
+
+
+@pytest.mark.parametrize("query", [CHART, TWO, WATCHLIST, NAMED])
+async def test_what_comes_again_is_answered_the_same_past_the_executor(
+    chart: Chart, query: str
+) -> None:
+    first = await chart.ask(query, last=7)
+
+    second, third = await chart.ask(query, last=7), await chart.ask(query, last=7)
+
+    assert first.data == second.data == third.data
+    assert await chart.taken() == 2
+
+
+async def test_other_variables_are_another_request(chart: Chart) -> None:
+    seven = await chart.ask(NAMED, last=7)
+    eight = await chart.ask(NAMED, last=8)
+
+    assert len(seven.data["candles"]["candles"]) == 7
+    assert len(eight.data["candles"]["candles"]) == 8
+    assert await chart.taken() == 0
+
+
+async def test_time_goes_on_for_a_request_that_comes_again(chart: Chart) -> None:
+    query = f"{{ candles({SERIES}, last: 1) {{ candles {{ time isClosed }} }} }}"
+    before = await chart.ask(query)
+
+    chart.clock.at += 300_000
+    after = await chart.ask(query)
+
+    (old,), (new,) = before.data["candles"]["candles"], after.data["candles"]["candles"]
+    assert new["time"] - old["time"] == 300_000
+    assert await chart.taken() == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ providers { name clock { now } } }",
+        f"{{ candles({SERIES}) {{ hasEarlier }} providers {{ name health {{ state }} }} }}",
+        CLOCKS,
+        f"{{ candles({SERIES}) {{ summary {{ sentence }} }} }}",
+    ],
+)
+async def test_what_may_change_by_itself_is_always_left_to_the_executor(
+    chart: Chart, query: str
+) -> None:
+    for _ in range(3):
+        assert (await chart.ask(query)).errors == []
+
+    assert await chart.taken() == 0
+
+
+async def test_a_failure_of_a_hot_request_is_the_ordinary_error(chart: Chart) -> None:
+    query = (
+        f"{{ candles({SERIES}, since: {NOW + 60_000}, until: {NOW + 3_600_000}) "
+        "{ candles { time } } }"
+    )
+    assert (await chart.ask(query)).errors == []
+
+    chart.clock.at += 1_800_000
+    chart.provider.failing = lambda _: True
+    refused = await chart.ask(query)
+
+    assert refused.codes == ["PROVIDER_UNAVAILABLE"]
+    assert refused.body["data"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{ candles(" + SERIES + ") { candles { nonsense } } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ candles(" + SERIES, "GRAPHQL_PARSE_FAILED"),
+        ("{ candles(" + SERIES + ", last: 100000000) { hasEarlier } }", "BAD_USER_INPUT"),
+        (
+            "{ candles(" + SERIES + ") { candles { " + "time " * 3000 + "} } }",
+            "GRAPHQL_PARSE_FAILED",
+        ),
+    ],
+)
+async def test_a_forbidden_document_is_refused_however_often_it_comes(
+    chart: Chart, query: str, code: str
+) -> None:
+    for _ in range(3):
+        assert (await chart.ask(query)).codes == [code]
+
+    assert await chart.taken() == 0

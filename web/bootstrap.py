@@ -177,7 +177,7 @@ def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
         factories["replay"] = partial(_replay, settings, pool)
     factories["sim"] = sim
     for name in settings.ccxt_exchanges:
-        factories[name] = partial(exchange, name)
+        factories.setdefault(name, partial(exchange, name))
     return factories
 
 

@@ -27,7 +27,7 @@ from db.embedded.sockets import remove_short_names
 from db.embedded.supervised import KeeperGaveUp, Supervised
 
 POLL = 0.25  # seconds
-STOP_PATIENCE = 7.0  # seconds from the last user's end to force; all of it is to take below 10
+STOP_PATIENCE = 4.0  # seconds from the last user's end to force; all of it is to take below 10
 LOCK_PATIENCE = 5.0  # seconds; others hold the keeper's lock only to look whether it is held
 
 logger = logging.getLogger("db.embedded.keeper")

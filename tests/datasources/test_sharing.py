@@ -125,6 +125,7 @@ async def test_two_processes_make_one_provider_call(open_process: Opener, timefr
         # Where minutes begin is found out once, by whoever comes first.
         await one.get("1h", since=LISTED + HOUR, until=LISTED + 2 * HOUR)
         await other.get("1h", since=LISTED + HOUR, until=LISTED + 2 * HOUR)
+        provider.clock.at += 10_000
         provider.calls.clear()
         provider.entered.clear()
         provider.gate = asyncio.Event()
@@ -150,4 +151,5 @@ async def test_a_process_reads_what_another_stored_and_asks_nothing(open_process
         again = await other.get("1h", **PAST)
 
     assert len(provider.calls) == calls
-    assert again.bars == first.bars
+    for column in ("time", "open", "high", "low", "close", "revision", "flags"):
+        assert getattr(again.bars, column).tolist() == getattr(first.bars, column).tolist()

@@ -17,6 +17,9 @@ from resolvers.directory import Directory
 # Years 1 to 9999, what a date can be in any of the databases and clients.
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 
+LAST = 500
+"""Bars of a window for which nobody said how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -40,6 +43,13 @@ class Cut:
     until: int | None
     last: int
     include_forming: bool = True
+
+
+def cut_of(
+    since: int | None, until: int | None, last: int | None, include_forming: bool | None
+) -> Cut:
+    """Return the cut that a client's words mean: what is null takes its default."""
+    return Cut(since, until, LAST if last is None else last, include_forming is not False)
 
 
 async def series_of(directory: Directory, asked: Asked) -> tuple[Series, Instrument]:
@@ -83,6 +93,12 @@ def _series(
         session=Session.ALL if rules.around_the_clock else session,
         calendar=instrument.calendar,
     )
+
+
+async def request_for(directory: Directory, asked: Asked, cut: Cut, *, max_bars: int) -> Request:
+    """Return the request that is meant. Raises what `series_of` and `request_of` raise."""
+    series, instrument = await series_of(directory, asked)
+    return request_of(series, instrument, cut, max_bars=max_bars)
 
 
 def request_of(series: Series, instrument: Instrument, cut: Cut, *, max_bars: int) -> Request:

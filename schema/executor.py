@@ -24,7 +24,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from schema.candles import BarColumns, BarRows, CandleWindow, columns_of, rows_of
 from schema.encoding import Selection, Unencodable, selection_of
-from schema.prepared import LASTING, PREPARABLE, Fields, Notes, WindowPlan
+from schema.prepared import LASTING, PREPARABLE, Fields, Notes, Window, WindowPlan
 
 
 class BarExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -72,7 +72,10 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
                 if plan is None or result.request is None:
                     notes.lasting = False
                 else:
-                    notes.windows.append((path.as_list(), result.request, plan))
+                    at_root = path.prev is None and info.field_name == "candles"
+                    node = info.field_nodes[0] if at_root else None
+                    steps = tuple(path.as_list())
+                    notes.windows.append(Window(steps, result.request, plan, node))
         if isinstance(result, BarColumns):
             if position_context is None:
                 text = self._written(return_type, field_details_list, result.written)

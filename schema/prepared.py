@@ -14,8 +14,21 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    VariableNode,
+    Visitor,
+    visit,
+)
+from graphql.execution.values import get_argument_values, get_variable_values
 
 from datasources.found import Answer, Request
+from resolvers.candles import Asked, Cut, cut_of
 from resolvers.cursors import CandleCursor
 from schema.encoding import BarEncoder, Selection, write_columns
 
@@ -43,19 +56,34 @@ class WindowPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A window in a response: what it asked for, how it is written, and its field at the root."""
+
+    path: tuple[str | int, ...]
+    request: Request
+    plan: WindowPlan
+    node: FieldNode | None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A response as JSON with holes, and the windows that fill them, in order."""
 
     pieces: tuple[bytes, ...]
-    windows: tuple[tuple[Request, WindowPlan], ...]
+    windows: tuple[Window, ...]
 
     @property
     def requests(self) -> list[Request]:
-        return [request for request, _ in self.windows]
+        return [window.request for window in self.windows]
+
+    @property
+    def follows_variables(self) -> bool:
+        """Whether other variables of the same operation would change nothing but the requests."""
+        return all(window.node is not None for window in self.windows)
 
     @property
     def needs_store(self) -> bool:
-        return any(plan.needs_store for _, plan in self.windows)
+        return any(window.plan.needs_store for window in self.windows)
 
     @property
     def size(self) -> int:
@@ -64,8 +92,8 @@ class Prepared:
     def write(self, answers: Sequence[Answer], encoder: BarEncoder, store: UUID | None) -> bytes:
         """Return the response's data as JSON. Raises `Unencodable`."""
         parts = [self.pieces[0]]
-        for piece, (_, plan), answer in zip(self.pieces[1:], self.windows, answers, strict=True):
-            parts += [plan.write(answer, encoder, store), piece]
+        for piece, window, answer in zip(self.pieces[1:], self.windows, answers, strict=True):
+            parts += [window.plan.write(answer, encoder, store), piece]
         return b"".join(parts)
 
 
@@ -73,7 +101,7 @@ class Prepared:
 class Notes:
     """What the executor learns of one request on its way, for answering it again."""
 
-    windows: list[tuple[list[str | int], Request, WindowPlan]] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
     lasting: bool = True
     """Whether all else in the answer stays as it is while the listings do."""
 
@@ -85,8 +113,8 @@ class Notes:
         if not all(isinstance(value, dict | list) for value in data.values()):
             return None
         holed = _copied(data)
-        for path, _, _ in self.windows:
-            *way, last = path
+        for window in self.windows:
+            *way, last = window.path
             inner: Any = holed
             for step in way:
                 inner = inner[step]
@@ -94,8 +122,7 @@ class Notes:
         pieces = tuple(orjson.dumps(holed).split(_HOLE))
         # Windows are noted in the order in which they were answered, holes stand in the answer's.
         order = {tuple(path): n for n, path in enumerate(_holes(holed, []))}
-        windows = sorted(self.windows, key=lambda window: order[tuple(window[0])])
-        return Prepared(pieces, tuple((request, plan) for _, request, plan in windows))
+        return Prepared(pieces, tuple(sorted(self.windows, key=lambda w: order[w.path])))
 
 
 # No JSON text holds this character: strings escape it.
@@ -127,6 +154,50 @@ def _holes(value: Any, path: list[str | int]) -> Iterator[list[str | int]]:
             yield from _holes(inner, [*path, at])
     elif isinstance(value, orjson.Fragment):
         yield path
+
+
+@dataclass(frozen=True, slots=True)
+class ByVariables:
+    """An operation whose windows, all at its root, are asked for by its variables."""
+
+    schema: GraphQLSchema
+    node: OperationDefinitionNode
+
+    def asked(
+        self, prepared: Prepared, variables: dict[str, Any] | None
+    ) -> list[tuple[Asked, Cut]] | None:
+        """Return what each window asks for, None where the executor must say what is wrong."""
+        definitions = self.node.variable_definitions or ()
+        values = get_variable_values(self.schema, definitions, variables or {})
+        if isinstance(values, list):
+            return None
+        assert self.schema.query_type is not None
+        field = self.schema.query_type.fields["candles"]
+        asked = []
+        for window in prepared.windows:
+            assert window.node is not None
+            try:
+                given = get_argument_values(field, window.node, values)
+            except GraphQLError:
+                return None
+            cut = cut_of(given["since"], given["until"], given["last"], given["includeForming"])
+            asked.append((Asked(**given["series"]), cut))
+        return asked
+
+
+def steers_by_variables(document: DocumentNode) -> bool:
+    """Whether a variable decides by a directive which fields are answered."""
+
+    class Finder(Visitor):
+        found = False
+
+        def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
+            if any(isinstance(argument.value, VariableNode) for argument in node.arguments or ()):
+                self.found = True
+
+    finder = Finder()
+    visit(document, finder)
+    return finder.found
 
 
 PREPARABLE = frozenset({"candles", "columns", "gaps", "series", "hasEarlier", "cursor"})

@@ -9,7 +9,7 @@ from strawberry.types.nodes import SelectedField
 
 from market.errors import UnknownName
 from market.instrument import InstrumentType
-from resolvers.candles import Cut, request_of, series_of
+from resolvers.candles import LAST, cut_of, request_for
 from resolvers.directory import Directory
 from resolvers.paging import paged
 from schema.candles import CandleWindow, SeriesInput
@@ -27,7 +27,6 @@ from schema.context import Info
 from schema.node import Node, parts_in
 
 _FIRST = 50
-_LAST = 500
 
 MarketName = Annotated[
     str | None, strawberry.argument(description="Only this asset class: `crypto`, `stocks`.")
@@ -117,16 +116,15 @@ class Query:
             strawberry.argument(
                 description="The newest so many of the selection, the forming bar included."
             ),
-        ] = _LAST,
+        ] = LAST,
         include_forming: Annotated[
             bool | None,
             strawberry.argument(description="Whether the bar that is running now is included."),
         ] = True,
     ) -> CandleWindow:
         shared = info.context.shared
-        asked, instrument = await series_of(shared.directory, series.asked())
-        cut = Cut(since, until, _LAST if last is None else last, include_forming is not False)
-        request = request_of(asked, instrument, cut, max_bars=shared.max_bars)
+        cut = cut_of(since, until, last, include_forming)
+        request = await request_for(shared.directory, series.asked(), cut, max_bars=shared.max_bars)
         answer = await info.context.candles.load(request)
         return CandleWindow(answer=answer, request=request)
 

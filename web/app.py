@@ -29,14 +29,16 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     """Return the application over what is wired."""
     documents = Documents()
     prefix = wired.settings.redis_prefix
+    schema = build_schema([documents.extension])
+    meter = ChainMeter(metrics)
     endpoint = GraphQLEndpoint(
-        schema=build_schema([documents.extension]),
+        schema=schema,
         documents=documents,
         context=lambda _: Context(wired.shared, takes_fragments=True),
         format_error=format_error,
         persisted=PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR),
         metrics=metrics,
-        hot=HotRequests(wired.shared, meter=ChainMeter(metrics)),
+        hot=HotRequests(wired.shared, documents, schema.core, meter=meter),
         max_body=wired.settings.max_body,
     )
     _watch(wired, metrics)

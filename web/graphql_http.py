@@ -30,7 +30,7 @@ from web.graphql_request import (
     read_request,
 )
 from web.graphql_response import LEGACY, graphql_response, negotiate
-from web.hot import HotRequests, key_of
+from web.hot import HotRequests
 from web.metrics import Metrics
 from web.persisted import PersistedQueries, PersistedQueryNotFound
 
@@ -138,8 +138,7 @@ class GraphQLEndpoint:
             request, max_body=self._max_body, body_timeout=self._body_timeout
         )
         text, digest = await self._persisted.resolve(asked)
-        key = key_of(text, asked)
-        if self._hot is not None and (again := await self._hot.again(key)) is not None:
+        if self._hot is not None and (again := await self._hot.again(text, asked)) is not None:
             data, operation = again
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type, exchange.outcome = operation.type.value, "ok"
@@ -169,7 +168,7 @@ class GraphQLEndpoint:
             if digest is not None:
                 await self._persisted.register(digest, text)
             if self._hot is not None and isinstance(context, Context):
-                self._hot.learn(key, operation, context, result)
+                self._hot.learn(text, asked, operation, context, result)
         return self._payload(exchange, result)
 
     def _payload(self, exchange: _Exchange, result: ExecutionResult) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Answer requests that come again and again from what their first answer taught.
 
-A request is known by its document, operation and variables, so whatever was checked of these at
-first holds for it still; what depends on the caller is checked before anybody asks here.
+A request is known by its document and operation, and by its variables unless these only say which
+bars are asked for, so whatever was checked of a document at first holds for it still. What depends
+on the caller is checked before anybody asks here.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import asyncio
 from dataclasses import dataclass
 
 import orjson
+from graphql import GraphQLSchema, get_operation_ast
 from strawberry.types import ExecutionResult
 
-from datasources.found import Answer
+from datasources.found import Answer, Request
 from datasources.meter import Meter
+from market.errors import BargraphError
 from market.lru import LRU
+from resolvers.candles import request_for
 from schema.context import Context, Shared
 from schema.encoding import Unencodable
-from schema.prepared import Prepared
-from web.documents import Operation
+from schema.prepared import ByVariables, Prepared, steers_by_variables
+from web.documents import Documents, Operation
 from web.graphql_request import GraphQLRequest
 
-RequestKey = tuple[str, str | None, bytes]
-"""A document's text, the operation's name, and the variables as JSON."""
+Key = tuple[str, str | None, bytes | None]
+"""A document's text, the operation's name, and the variables as JSON: None where any will do."""
 
 _LIFETIME = 60.0
 """Seconds after which a request is understood anew: what symbols mean may change."""
@@ -30,19 +34,15 @@ _LIFETIME = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """A request that was understood, and when by the event loop's clock."""
+    """A request that was understood, and when by the event loop's clock.
+
+    *follows* is the operation where its windows follow from its variables, whatever these are.
+    """
 
     prepared: Prepared
     operation: Operation
+    follows: ByVariables | None
     at: float
-
-
-def key_of(text: str, asked: GraphQLRequest) -> RequestKey | None:
-    """Return the key of a request, None for variables that nest too deep to be written again."""
-    try:
-        return text, asked.operation_name, orjson.dumps(asked.variables)
-    except orjson.JSONEncodeError:
-        return None
 
 
 class HotRequests:
@@ -51,26 +51,39 @@ class HotRequests:
     def __init__(
         self,
         shared: Shared,
+        documents: Documents,
+        schema: GraphQLSchema,
         *,
         meter: Meter,
         max_count: int = 2_000,
         max_length: int = 2_000_000,
     ) -> None:
         self._shared = shared
+        self._documents = documents
+        self._schema = schema
         self._meter = meter
-        self._known: LRU[RequestKey, Hot] = LRU(max_count=max_count, max_weight=max_length)
+        self._known: LRU[Key, Hot] = LRU(max_count=max_count, max_weight=max_length)
 
-    async def again(self, key: RequestKey | None) -> tuple[orjson.Fragment, Operation] | None:
-        """Return the data that answers *key*; None where only the executor can say."""
-        again = await self._again(key)
+    async def again(
+        self, text: str, asked: GraphQLRequest
+    ) -> tuple[orjson.Fragment, Operation] | None:
+        """Return the data that answers *asked*; None where only the executor can say."""
+        again = await self._again(text, asked)
         self._meter.lookup("request", hit=again is not None)
         return again
 
-    async def _again(self, key: RequestKey | None) -> tuple[orjson.Fragment, Operation] | None:
-        hot = self._known.get(key) if key else None
+    async def _again(
+        self, text: str, asked: GraphQLRequest
+    ) -> tuple[orjson.Fragment, Operation] | None:
+        hot = self._known.get((text, asked.operation_name, None))
+        if hot is None and (variables := _written(asked)) is not None:
+            hot = self._known.get((text, asked.operation_name, variables))
         if hot is None or asyncio.get_running_loop().time() - hot.at > _LIFETIME:
             return None
-        answers = await self._shared.answers.answer(hot.prepared.requests)
+        requests = await self._requests(hot, asked)
+        if requests is None:
+            return None
+        answers = await self._shared.answers.answer(requests)
         good = [answer for answer in answers if isinstance(answer, Answer)]
         if len(good) < len(answers):
             return None
@@ -81,18 +94,52 @@ class HotRequests:
             return None
         return orjson.Fragment(data), hot.operation
 
+    async def _requests(self, hot: Hot, asked: GraphQLRequest) -> list[Request] | None:
+        if hot.follows is None:
+            return hot.prepared.requests
+        wanted = hot.follows.asked(hot.prepared, asked.variables)
+        if wanted is None:
+            return None
+        directory, max_bars = self._shared.directory, self._shared.max_bars
+        try:
+            return [
+                await request_for(directory, series, cut, max_bars=max_bars)
+                for series, cut in wanted
+            ]
+        except BargraphError:
+            return None
+
     def learn(
         self,
-        key: RequestKey | None,
+        text: str,
+        asked: GraphQLRequest,
         operation: Operation,
         context: Context,
         result: ExecutionResult,
     ) -> None:
-        """Remember how to answer *key*, if all of its ordinary answer but candles lasts."""
-        if key is None or result.errors or result.extensions or not result.data:
+        """Remember how to answer *asked*, if all of its ordinary answer but candles lasts."""
+        if result.errors or result.extensions or not result.data:
             return
-        prepared = context.notes.prepared(result.data)
-        if prepared is not None:
-            at = asyncio.get_running_loop().time()
-            weight = len(key[0]) + len(key[2]) + prepared.size
-            self._known.put(key, Hot(prepared, operation, at), weight=weight)
+        learnt = context.notes.prepared(result.data)
+        if learnt is None:
+            return
+        document = self._documents.parse(text)
+        follows = None
+        variables = None
+        if learnt.follows_variables and not steers_by_variables(document):
+            node = get_operation_ast(document, operation.name)
+            assert node is not None
+            follows = ByVariables(self._schema, node)
+        elif (variables := _written(asked)) is None:
+            return
+        hot = Hot(learnt, operation, follows, asyncio.get_running_loop().time())
+        weight = len(text) + len(variables or b"") + learnt.size
+        self._known.put((text, asked.operation_name, variables), hot, weight=weight)
+
+
+def _written(asked: GraphQLRequest) -> bytes | None:
+    """Return the variables as JSON, None for those that nest too deep to be written again."""
+    try:
+        return orjson.dumps(asked.variables)
+    except orjson.JSONEncodeError:
+        return None

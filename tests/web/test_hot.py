@@ -171,3 +171,61 @@ async def test_a_forbidden_document_is_refused_however_often_it_comes(
         assert (await chart.ask(query)).codes == [code]
 
     assert await chart.taken() == 0
+
+
+BY_VARIABLES = """query Q($series: SeriesInput!, $last: Int = 4, $since: Timestamp) {
+  candles(series: $series, last: $last, since: $since) { candles { time close } hasEarlier }
+  again: candles(series: {provider: "fake", symbol: "NICKEL", timeframe: "1h"}, last: $last) {
+    columns { time close }
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"last": 9},
+        {"last": None},
+        {"since": NOW - 3_600_000, "last": 2},
+        {"series": {"provider": "fake", "symbol": "NICKEL", "timeframe": "7m", "session": "ALL"}},
+    ],
+)
+async def test_variables_that_only_say_which_bars_take_the_short_path_too(
+    chart: Chart, variables: dict
+) -> None:
+    usual = {"series": {"provider": "fake", "symbol": "COIN", "timeframe": "5m"}}
+    await chart.ask(BY_VARIABLES, **usual)
+    before = await chart.taken()
+
+    short = await chart.ask(BY_VARIABLES, **(usual | variables))
+
+    assert await chart.taken() == before + 1
+    # A comment makes it a document that nobody has seen.
+    assert short.data == (await chart.ask(BY_VARIABLES + "#", **(usual | variables))).data
+    assert await chart.taken() == before + 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"series": {"provider": "fake", "symbol": "COIN", "timeframe": "0m"}},
+        {"series": {"provider": "fake", "symbol": "CON", "timeframe": "5m"}},
+        {"series": {"provider": "fake", "symbol": "COIN"}},
+        {"series": {"provider": "fake", "symbol": "COIN", "timeframe": "5m", "session": "NIGHT"}},
+        {"last": -1},
+        {"last": "seven"},
+        {"since": 1.5},
+        {"series": None},
+    ],
+)
+async def test_wrong_variables_of_a_hot_document_get_the_ordinary_error(
+    chart: Chart, variables: dict
+) -> None:
+    usual = {"series": {"provider": "fake", "symbol": "COIN", "timeframe": "5m"}}
+    await chart.ask(BY_VARIABLES, **usual)
+
+    hot = await chart.ask(BY_VARIABLES, **(usual | variables))
+
+    assert hot.codes == ["BAD_USER_INPUT"]
+    fresh = await chart.ask(BY_VARIABLES + "#", **(usual | variables))
+    assert (hot.status, hot.body) == (fresh.status, fresh.body)

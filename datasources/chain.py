@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from datasources.aggregates import Aggregates
 from datasources.beginnings import NEVER
 from datasources.cache import Cache
@@ -92,7 +94,8 @@ class Chain:
                 turn, await self._fetch([search.want for search in turn]), strict=True
             ):
                 search.found = found
-            await asyncio.gather(*(self._look_further(search) for search in turn))
+                search.done = _ended(search)
+            await asyncio.gather(*(self._look_further(s) for s in turn if not s.done))
         return [_answer(search) for search in searches]
 
     async def _fetch(self, wants: Sequence[Want], *, cached: bool = True) -> list[Found]:
@@ -151,15 +154,9 @@ class Chain:
         return Search(request, now, since, until, unreachable)
 
     async def _look_further(self, search: Search) -> None:
-        """End the search, or widen it because fewer bars were found than asked for."""
+        """Widen the search because fewer bars were found than asked for, or end it."""
         request, found = search.request, search.found
         lowest = _NO_BEGINNING if request.since is None else request.since
-        inside = found.bars.slice(Window(max(lowest, search.since), search.until))
-        enough = len(inside) > request.last + (not request.include_forming)
-        failed = any(reason is GapReason.PROVIDER_UNAVAILABLE for reason, _ in found.unknown)
-        if enough or failed or (search.since <= lowest and _tells_the_start(search)):
-            search.done = True
-            return
         if search.beginning is None:
             try:
                 first = await self._providers.first_bar(search.want)
@@ -189,6 +186,19 @@ def _left(want: Want, found: Found) -> Spans:
         return Spans()
     buckets = buckets_in(want.series, want.spans)
     return spans_of(select(buckets, ~found.fresh.contains(buckets.opens)))
+
+
+def _ended(search: Search) -> bool:
+    """Whether enough was found, a provider failed, or nothing earlier is selected."""
+    request, found = search.request, search.found
+    lowest = _NO_BEGINNING if request.since is None else request.since
+    window = (max(lowest, search.since), search.until)
+    first, last = np.searchsorted(found.bars.time, window)
+    if last - first > request.last + (not request.include_forming):
+        return True
+    if any(reason is GapReason.PROVIDER_UNAVAILABLE for reason, _ in found.unknown):
+        return True
+    return search.since <= lowest and _tells_the_start(search)
 
 
 def _tells_the_start(search: Search) -> bool:

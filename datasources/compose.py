@@ -86,6 +86,9 @@ def compose(series: Series, buckets: Buckets, stock: Stock) -> Found:
 
 def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
     rules = calendar(series.calendar)
+    if series.timeframe == MINUTE_FRAME == stock.base.timeframe and series.session is Session.ALL:
+        # In every zone a minute is a minute.
+        return stock.bars.take(_opening(stock.bars, buckets))
     keep = None
     if series.session is not Session.ALL and not rules.around_the_clock and not stock.base.native:
         keep = in_session(stock.bars.time, rules, series.session)
@@ -94,3 +97,11 @@ def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
     if stock.base.native:
         marks |= np.uint8(NATIVE)
     return bars.with_columns(flags=marks)
+
+
+def _opening(bars: Bars, buckets: Buckets) -> Mask:
+    """Return which of *bars* open where one of *buckets* does."""
+    if not len(buckets):
+        return np.zeros(len(bars), dtype=np.bool_)
+    at = np.minimum(np.searchsorted(buckets.opens, bars.time), len(buckets) - 1)
+    return np.asarray(buckets.opens[at] == bars.time)

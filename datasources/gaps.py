@@ -9,6 +9,7 @@ import numpy as np
 from datasources.compose import buckets_in, closed_hours, spans_of
 from datasources.found import Found, Gap, GapReason
 from market.bars import Bars, Ints
+from market.calendars import calendar
 from market.instrument import Series
 from market.window import Spans, Times, Window
 
@@ -24,6 +25,8 @@ def gaps_of(
     reason of buckets that no source could speak of. Time between sessions is a gap too.
     """
     buckets = buckets_in(series, Spans((window,)))
+    if len(bars) == len(buckets) and calendar(series.calendar).around_the_clock:
+        return []
     without = np.ones(len(buckets), dtype=np.bool_)
     without[np.searchsorted(buckets.opens, bars.time)] = False
     told = found.fresh.contains(buckets.opens)

@@ -280,7 +280,9 @@ def _explained(job: Job, stock: Stock) -> Found:
         (GapReason.PROVIDER_UNAVAILABLE, (failed | asked) - stock.fresh - refused),
         (GapReason.NOT_FETCHED, Spans(job.dropped)),
     )
-    unknown = tuple((reason, spans) for reason, spans in reasons if spans)
+    # Chunks reach further than the buckets, of whose time alone these reasons are true.
+    mine = ((reason, spans & job.spans) for reason, spans in reasons)
+    unknown = tuple((reason, spans) for reason, spans in mine if spans)
     return found.merge(Found(Bars.empty(), unknown=unknown))
 
 

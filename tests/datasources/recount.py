@@ -1,4 +1,4 @@
-"""What the chain should answer, worked out minute by minute in plain Python from what was traded."""
+"""What the chain should answer, worked out minute by minute from what was traded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from datasources.found import Answer, GapReason
@@ -27,6 +28,8 @@ class Bar:
     vwap: float
     trades: int
     closed: bool
+    minutes: int
+    """How many minutes it is made of."""
 
 
 @lru_cache(maxsize=100_000)
@@ -86,6 +89,7 @@ def bars_of(
                 vwap=turnover / volume,
                 trades=sum(part.trades for part in parts),
                 closed=closing <= now,
+                minutes=len(parts),
             )
         )
     return bars
@@ -106,7 +110,7 @@ def assert_says(answer: Answer, expected: list[Bar]) -> None:
 def assert_accounts_for(
     answer: Answer, timeframe: str, zone: str, *, since: int | None, until: int, now: int
 ) -> None:
-    """Fail unless bars and gaps follow each other without a hole from the window's start to its end.
+    """Fail unless bars and gaps follow each other from the start of the window to its end.
 
     The bucket that runs may be missing: its first trade may still come. Around the clock only.
     """
@@ -114,7 +118,7 @@ def assert_accounts_for(
     pieces += [bucket(timeframe, zone, time) for time in answer.bars.time.tolist()]
     pieces.sort()
     running = bucket(timeframe, zone, now)
-    for (_, end), (start, _) in zip(pieces, pieces[1:], strict=False):
+    for (_, end), (start, _) in pairwise(pieces):
         assert end == start or (end, start) == running, f"a hole or an overlap at {end}..{start}"
     for gap in answer.gaps:
         assert gap.since < gap.until

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from market.clock import FixedClock
@@ -107,7 +107,6 @@ tradings = st.builds(
 
 @settings(
     max_examples=120,
-    phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(trading=tradings, script=st.lists(steps, min_size=1, max_size=12))
@@ -155,6 +154,8 @@ async def check(opened: Opened, cut: Cut) -> None:
     answer = await opened.get(cut.timeframe, **arguments)
 
     assert_says(answer, matching[-cut.last :])
+    stored = answer.bars.revision[answer.bars.is_closed].tolist()
+    assert all(n >= b.minutes for n, b in zip(stored, matching[-cut.last :], strict=False))
     assert answer.has_earlier == (len(matching) > cut.last)
     assert_accounts_for(
         answer,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from market.bars import CLOSED, NATIVE, Bars
 from market.clock import FixedClock
 from market.window import HOUR, MINUTE
-from tests.datasources.chains import NOW, RUNNING, Opened, Opener, on_each, on_embedded
+from tests.datasources.chains import NOW, Opened, Opener, on_each, on_embedded
 from tests.datasources.recount import assert_says, bars_of
 from tests.fakes import FakeProvider, Market, days_before, minutes_between, row
 
@@ -105,17 +105,16 @@ async def test_a_value_that_is_the_same_changes_nothing(open_process: Opener) ->
 async def test_a_change_of_history_voids_what_another_process_cached(
     open_process: Opener, timeframe: str, corrected: object
 ) -> None:
-    async with open_process(listed()) as one:
-        async with open_process(one.provider) as other:
-            await one.get(timeframe, **PAST)
-            cached = await other.get(timeframe, **PAST)
-            assert (await other.get(timeframe, **PAST)).bars == cached.bars
-            await one.correct(WRONG, corrected)
+    async with open_process(listed()) as one, open_process(one.provider) as other:
+        await one.get(timeframe, **PAST)
+        cached = await other.get(timeframe, **PAST)
+        assert (await other.get(timeframe, **PAST)).bars == cached.bars
+        await one.correct(WRONG, corrected)
 
-            answer = await other.get(timeframe, **PAST)
+        answer = await other.get(timeframe, **PAST)
 
-            assert_says(answer, expected(other, timeframe))
-            assert answer.bars != cached.bars
+        assert_says(answer, expected(other, timeframe))
+        assert answer.bars != cached.bars
 
 
 @on_embedded
@@ -202,6 +201,4 @@ def test_the_higher_bar_wins_in_whatever_order_they_come(bars: list, order: obje
         merged = merged.merge(bar_of(rank))
 
     highest = max(rank[:4] for rank in bars)
-    assert merged == next(
-        bar_of(rank) for rank in shuffled if rank[:4] == highest
-    )
+    assert merged == next(bar_of(rank) for rank in shuffled if rank[:4] == highest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ import pytest
 
 from market.clock import FixedClock
 from market.window import HOUR, MINUTE
-from tests.datasources.chains import NOW, RUNNING, Opened, Opener, on_embedded, on_each
+from tests.datasources.chains import NOW, RUNNING, Opened, Opener, on_each, on_embedded
 from tests.fakes import FakeProvider, Market, days_before, minutes_between
 
 LISTED = days_before(NOW, 3)
@@ -64,7 +65,7 @@ async def test_overlapping_windows_share_chunks(open_process: Opener) -> None:
         )
 
     asked = sorted(provider.asked())
-    assert all(a.until <= b.since for a, b in zip(asked, asked[1:], strict=False))
+    assert all(a.until <= b.since for a, b in pairwise(asked))
     assert all(window.since % (180 * MINUTE) == 0 for window in asked)
 
 
@@ -153,3 +154,14 @@ async def test_a_process_reads_what_another_stored_and_asks_nothing(open_process
     assert len(provider.calls) == calls
     for column in ("time", "open", "high", "low", "close", "revision", "flags"):
         assert getattr(again.bars, column).tolist() == getattr(first.bars, column).tolist()
+
+
+@on_embedded
+async def test_a_process_holds_no_more_bytes_than_it_may(open_process: Opener) -> None:
+    provider = listed()
+    async with open_process(provider, cache_bytes=20_000) as opened:
+        for hours in range(2, 40):
+            cut = {"since": RUNNING - hours * HOUR, "until": RUNNING - HOUR}
+            assert len((await opened.get("1m", **cut)).bars) == (hours - 1) * 30
+
+            assert opened.cache.held_bytes <= 20_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from datasources.compose import Stock, allowed, buckets_in, compose, select, spans_of
 from datasources.found import Base, Found, Head, Want
-from datasources.plan import bases_of, builds, native_grid
+from datasources.plan import builds, native_grid
 from datasources.views import coarsest_view
 from db.candles import CandleStore
 from db.stored import SeriesKey, SeriesState, Wanted
@@ -17,7 +17,7 @@ from market.buckets import Buckets
 from market.errors import StoreUnavailable
 from market.timeframe import Timeframe
 from market.window import Spans, Window
-from plugins.base import History, Provider
+from plugins.base import History
 from plugins.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Aggregates:
         found = [Found.nothing() for _ in wants]
         if not await self.learn_views():
             return found
-        bases = [self._bases(want) for want in wants]
+        bases = [want.bases for want in wants]
         minutes_from = [_NEVER for _ in wants]
         native = [Spans() for _ in wants]
         for depth in range(max(map(len, bases), default=0)):
@@ -151,7 +151,3 @@ class Aggregates:
         if self._away:
             log.warning("The candle store is back")
         self._away = False
-
-    def _bases(self, want: Want) -> tuple[Base, ...]:
-        provider: Provider = self._registry.get(want.series.listing.provider)
-        return bases_of(want.series, want.instrument, provider)

@@ -86,10 +86,10 @@ class Cache:
         self._held_bytes = 0
         self._away = False
 
-    async def fetch(self, wants: Sequence[Want], bases: Sequence[Sequence[Base]]) -> list[Found]:
+    async def fetch(self, wants: Sequence[Want]) -> list[Found]:
         """Return what is kept of each want, whole chunks of it. One round trip."""
         chunks = [self._chunk_keys(want) for want in wants]
-        heads = list(dict.fromkeys(base for some in bases for base in some))
+        heads = list(dict.fromkeys(base for want in wants for base in want.bases))
         absent = [k for keys in chunks for k in keys if k not in self._held]
         try:
             values = await self._redis.mget([*map(self._head_key, heads), *absent])
@@ -108,8 +108,8 @@ class Cache:
             if (chunk := _chunk_in(value)) is not None
         }
         found = []
-        for want, keys, some in zip(wants, chunks, bases, strict=True):
-            mine = {base: in_force[base] for base in some if base in in_force}
+        for want, keys in zip(wants, chunks, strict=True):
+            mine = {base: in_force[base] for base in want.bases if base in in_force}
             found.append(self._found(want, keys, mine, arrived))
         return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from datasources.compose import buckets_in, select, spans_of
 from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
 from datasources.gaps import gaps_of, joined
 from datasources.meter import Meter
+from datasources.plan import bases_of
 from datasources.providers import Providers
 from market.buckets import grid
 from market.calendars import calendar
@@ -40,6 +41,7 @@ class Search:
     """A request on its way: how far back it has looked, and what it found."""
 
     request: Request
+    bases: tuple[Base, ...]
     now: int
     since: int
     until: int
@@ -54,7 +56,8 @@ class Search:
     @property
     def want(self) -> Want:
         spans = Spans.of(self.since, self.until)
-        return Want(self.request.series, self.request.instrument, spans, self.now)
+        request = self.request
+        return Want(request.series, request.instrument, self.bases, spans, self.now)
 
     def before_reason(self) -> GapReason:
         """Why nothing is said of the time before `since`."""
@@ -101,8 +104,7 @@ class Chain:
     async def _fetch(self, wants: Sequence[Want], *, cached: bool = True) -> list[Found]:
         found = [Found.nothing() for _ in wants]
         if cached:
-            bases = [self._providers.bases(want) for want in wants]
-            found = await self._cache.fetch(wants, bases)
+            found = await self._cache.fetch(wants)
             self._count(self._cache.name, found)
         changed: set[int] = set()
         outdated: dict[int, dict[Base, Head]] = {}
@@ -111,9 +113,7 @@ class Chain:
             turn = [i for i, spans in enumerate(left) if spans]
             if not turn:
                 break
-            asked = [
-                Want(wants[i].series, wants[i].instrument, left[i], wants[i].now) for i in turn
-            ]
+            asked = [replace(wants[i], spans=left[i]) for i in turn]
             fresh = await source.fetch(asked, [found[i] for i in turn])
             self._count(source.name, fresh)
             for i, more in zip(turn, fresh, strict=True):
@@ -142,16 +142,16 @@ class Chain:
         until = now if request.until is None else min(request.until, now)
         offer = provider.history(request.instrument) if isinstance(provider, History) else None
         unreachable = GapReason.NOT_FETCHED
-        bases = self._providers.bases(Want(series, request.instrument, Spans(), now))
+        bases = bases_of(series, request.instrument, provider)
         if offer is None or offer.whole or not bases:
             unreachable = GapReason.NOT_OFFERED
         if request.since is not None and request.since >= until:
-            return Search(request, now, until, until, unreachable, done=True)
+            return Search(request, bases, now, until, until, unreachable, done=True)
         reach = int((request.last + 2) * series.timeframe.nominal * _open_share(series))
         since = _floor(series, until - reach)
         if request.since is not None:
             since = max(since, request.since)
-        return Search(request, now, since, until, unreachable)
+        return Search(request, bases, now, since, until, unreachable)
 
     async def _look_further(self, search: Search) -> None:
         """Widen the search because fewer bars were found than asked for, or end it."""

@@ -35,10 +35,14 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Bars of *series* that open inside *spans*; *now* is the provider's, when the asking began."""
+    """Bars of *series* that open inside *spans*; *now* is the provider's, when the asking began.
+
+    *bases* are what the series is built from, the most trusted first.
+    """
 
     series: Series
     instrument: Instrument
+    bases: tuple[Base, ...]
     spans: Spans
     now: int
 

@@ -21,7 +21,7 @@ from datasources.compose import (
 )
 from datasources.fetching import Ask, Fetched, Fetcher
 from datasources.found import Base, Found, GapReason, Head, Want
-from datasources.plan import bases_of, native_grid
+from datasources.plan import native_grid
 from datasources.views import view_grid
 from market.bars import Bars
 from market.buckets import Buckets, Grid
@@ -104,7 +104,7 @@ class Providers:
         """Return what providers say of each want, base after base; failures become reasons."""
         found = [Found.nothing() for _ in wants]
         awaited = [Spans() for _ in wants]
-        bases = [self.bases(want) for want in wants]
+        bases = [want.bases for want in wants]
         for depth in range(max(map(len, bases), default=0)):
             turn = [i for i in range(len(wants)) if depth < len(bases[i])]
             jobs = await asyncio.gather(
@@ -123,10 +123,6 @@ class Providers:
                 awaited[i] |= _awaited(job, part)
         return found
 
-    def bases(self, want: Want) -> tuple[Base, ...]:
-        provider = self._registry.get(want.series.listing.provider)
-        return bases_of(want.series, want.instrument, provider)
-
     def ask(self, want: Want, base: Base) -> Ask:
         provider = self._registry.get(base.listing.provider)
         grid = Grid(base.timeframe, zone="UTC", calendar=calendar("24/7"))
@@ -139,8 +135,9 @@ class Providers:
 
         Raises `ProviderUnavailable`.
         """
-        bases = self.bases(want)
-        return await self._beginnings.first_bar(self.ask(want, bases[0])) if bases else None
+        if not want.bases:
+            return None
+        return await self._beginnings.first_bar(self.ask(want, want.bases[0]))
 
     async def _job(self, want: Want, base: Base, so_far: Found, found: Found) -> Job | Found:
         left = buckets_in(want.series, want.spans)

@@ -88,7 +88,8 @@ def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
     rules = calendar(series.calendar)
     if series.timeframe == MINUTE_FRAME == stock.base.timeframe and series.session is Session.ALL:
         # In every zone a minute is a minute.
-        return stock.bars.take(_opening(stock.bars, buckets))
+        bars = stock.bars.visible()
+        return bars.take(_opening(bars, buckets))
     keep = None
     if series.session is not Session.ALL and not rules.around_the_clock and not stock.base.native:
         keep = in_session(stock.bars.time, rules, series.session)

@@ -264,7 +264,7 @@ class Fetcher:
         settled = fresh & Spans.of(fresh.hull.since, ask.closed_until(now - self._settle))
         known_rows = stored.take((fresh & over).contains(stored.time))
         head = None
-        if settled or not same_values(bars.closed(), known_rows):
+        if settled or not same_values(bars.closed(), known_rows.visible()):
             write = Write(
                 key=key_of(ask.base),
                 facts=ask.facts,

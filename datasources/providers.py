@@ -23,12 +23,12 @@ from datasources.fetching import Ask, Fetched, Fetcher
 from datasources.found import Base, Found, GapReason, Head, Want
 from datasources.plan import native_grid
 from datasources.views import view_grid
-from market.bars import Bars
+from market.bars import VOID, Bars
 from market.buckets import Buckets, Grid
 from market.calendars import calendar
 from market.errors import ProviderUnavailable
 from market.timeframe import MINUTE_FRAME, Timeframe
-from market.window import DAY, Mask, Spans, Window
+from market.window import DAY, Spans, Window
 from plugins.base import History
 from plugins.registry import Registry
 
@@ -243,12 +243,10 @@ def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
     # Chunks come newest first, and only the newest can hold what runs now.
     as_of = job.fetched[0].as_of if job.fetched else job.want.now
     for fetched in job.fetched:
-        if len(fetched.bars):
-            # What the provider no longer has was withdrawn by the write that came with the fetch.
-            gone = fetched.fresh.contains(bars.time) & (bars.updated <= fetched.as_of)
+        if len(bars) or len(fetched.bars):
             # A flight that others started may bring minutes that the view's bars hold already.
             brought = fetched.bars.take(~job.viewed.contains(fetched.bars.time))
-            bars = bars.take(~gone | _present(bars, fetched.bars)).merge(brought)
+            bars = _without_withdrawn(bars, fetched).merge(brought)
         settled += fetched.settled
         fresh += fetched.fresh
         head = head.merge(fetched.head) if head and fetched.head else head or fetched.head
@@ -283,8 +281,16 @@ def _explained(job: Job, stock: Stock) -> Found:
     return found.merge(Found(Bars.empty(), unknown=unknown))
 
 
-def _present(bars: Bars, others: Bars) -> Mask:
-    return np.isin(bars.time, others.time)
+def _without_withdrawn(bars: Bars, fetched: Fetched) -> Bars:
+    """Mark what the provider no longer has, as the write that came with the fetch did."""
+    gone = fetched.fresh.contains(bars.time) & ~np.isin(bars.time, fetched.bars.time)
+    gone &= ((bars.flags & VOID) == 0) & (bars.updated < fetched.as_of)
+    if not gone.any():
+        return bars
+    return bars.with_columns(
+        flags=np.where(gone, bars.flags | VOID, bars.flags).astype(np.uint8),
+        revision=bars.revision + gone,
+    )
 
 
 def _unknown(reason: GapReason, spans: Spans) -> Found:

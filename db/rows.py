@@ -11,7 +11,7 @@ from db.binary import array_times, array_values, multirange_spans
 from db.stored import Change, SeriesKey, SeriesState
 from market.bars import CLOSED, Bars, Flags
 
-# The code in the column source is the two bits above CLOSED: 1 NATIVE, 2 FROM_TRADES.
+# The code in the column source is the bits above CLOSED: 1 NATIVE, 2 FROM_TRADES, 4 VOID.
 _SOURCE_SHIFT = 1
 _SOURCE_MASK = 3
 

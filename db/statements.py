@@ -52,15 +52,16 @@ SNAPSHOT = f"""
         SELECT {_BARS}
         FROM (
             SELECT "timestamp", open, high, low, close, volume, vwap, trades,
-                   revision, updated_at, source
+                   revision, updated_at, (source + 4 * void::integer)::smallint AS source
             FROM bar
-            WHERE u.level = 0 AND bar.series_id = s.id AND NOT void
+            WHERE u.level = 0 AND bar.series_id = s.id
               AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
             UNION ALL
-            SELECT "timestamp", open, high, low, close, volume,
-                   turnover / nullif(volume, 0), trades, revision, updated_at, 0::smallint
+            SELECT "timestamp", coalesce(open, 0), coalesce(high, 0), coalesce(low, 0),
+                   coalesce(close, 0), coalesce(volume, 0), turnover / nullif(volume, 0),
+                   trades, revision, updated_at, (4 * void::integer)::smallint
             FROM rollup
-            WHERE u.level > 0 AND rollup.series_id = s.id AND rollup.level = u.level AND NOT void
+            WHERE u.level > 0 AND rollup.series_id = s.id AND rollup.level = u.level
               AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
             ORDER BY "timestamp"
         ) b

@@ -64,6 +64,8 @@ class Wanted:
 class Found:
     """The state of a series, None where nothing was ever stored, and its bars, all closed.
 
+    Withdrawn ones are among them, marked VOID, because revisions count them.
+
     Whether an aggregate's newest bar is closed is for the reader to say: the store has no clock.
     """
 

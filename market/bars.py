@@ -22,6 +22,8 @@ NATIVE = 2
 """The provider's own bar of this timeframe, not computed from its minutes."""
 FROM_TRADES = 4
 """Built from single trades."""
+VOID = 8
+"""Withdrawn by the provider: it counts in revisions and is shown to nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +153,11 @@ class Bars:
     def closed(self) -> Bars:
         """Return those whose time is over."""
         return self.take(self.is_closed)
+
+    def visible(self) -> Bars:
+        """Return those that were not withdrawn."""
+        void = (self.flags & VOID) != 0
+        return self.take(~void) if void.any() else self
 
     def with_columns(self, **columns: Times | Floats | Ints | Flags) -> Bars:
         """Return the same bars with some columns replaced."""

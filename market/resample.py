@@ -12,11 +12,13 @@ def resample(bars: Bars, buckets: Buckets, *, now: int, keep: Mask | None = None
 
     Only the *bars* that *keep* selects take part (all, if it is None). A bar is closed when its
     bucket is over at *now* (ms, the provider's) and all its inputs were closed; whether inputs are
-    missing is the caller's to know. Volume is summed pairwise. VWAP is NaN where a part that has
-    volume gives none, or there is no volume; trades are -1 where a part gives none.
+    missing is the caller's to know. Withdrawn ones count in the revision alone. Volume is summed
+    pairwise. VWAP is NaN where a part that has volume gives none, or there is no volume; trades are
+    -1 where a part gives none.
     """
     if keep is not None:
         bars = bars.take(keep)
+    counted, bars = bars, bars.visible()
     inside, first, filled = _fill(bars.time, buckets)
     if not len(first):
         return Bars.empty()
@@ -36,7 +38,7 @@ def resample(bars: Bars, buckets: Buckets, *, now: int, keep: Mask | None = None
         volume=volume,
         vwap=_ratio(np.add.reduceat(traded, first), volume),
         trades=np.where(np.minimum.reduceat(bars.trades, first) < 0, -1, trades),
-        revision=np.add.reduceat(bars.revision, first),
+        revision=_revisions(counted, buckets.opens[filled], buckets.closes[filled]),
         updated=np.maximum.reduceat(bars.updated, first),
         flags=_with_closed(marks, final & (buckets.closes[filled] <= now)),
     )
@@ -88,6 +90,13 @@ def _fill(times: Times, buckets: Buckets) -> tuple[Mask, Ints, Ints]:
     inside = np.cumsum(edges[:-1]) > 0
     counts = until - since
     return inside, np.cumsum(counts) - counts, filled
+
+
+def _revisions(bars: Bars, opens: Times, closes: Times) -> Ints:
+    """Return the summed revisions of the bars in each `[opens[i], closes[i])`."""
+    sums = np.concatenate(([0], np.cumsum(bars.revision)))
+    since, until = np.searchsorted(bars.time, opens), np.searchsorted(bars.time, closes)
+    return np.asarray(sums[until] - sums[since])
 
 
 def _ratio(turnover: Floats, volume: Floats) -> Floats:

@@ -58,7 +58,7 @@ async def put(
 
 
 async def stored(store: CandleStore, key: SeriesKey, view: Timeframe | None = None) -> Bars:
-    return (await store.snapshot([Wanted(key, ALWAYS, view)]))[0].bars
+    return (await store.snapshot([Wanted(key, ALWAYS, view)]))[0].bars.visible()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
+from market.bars import CLOSED, FROM_TRADES, NATIVE, VOID, Bars
 from market.buckets import Buckets, Grid
 from market.calendars import calendar, in_session
 from market.instrument import Session
@@ -305,3 +305,21 @@ def test_no_trades_make_no_bar():
     )
 
     assert made == Bars.empty()
+
+
+def test_a_withdrawn_bar_counts_in_the_revision_and_in_nothing_else():
+    times = np.arange(3) * MINUTE
+    withdrawn = Bars.of(
+        times,
+        *[[10.0, 99.0, 12.0]] * 4,
+        [1.0, 50.0, 2.0],
+        revision=[1, 2, 1],
+        flags=[CLOSED, CLOSED | VOID, CLOSED],
+    )
+    buckets = Buckets(np.array([0]), np.array([5 * MINUTE]))
+
+    bar = resample(withdrawn, buckets, now=5 * MINUTE)
+
+    assert (bar.high.tolist(), bar.volume.tolist()) == ([12.0], [3.0])
+    assert bar.revision.tolist() == [4]
+    assert bar.flags.tolist() == [CLOSED]

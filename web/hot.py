@@ -63,6 +63,10 @@ class HotRequests:
         self._schema = schema
         self._meter = meter
         self._known: LRU[Key, Hot] = LRU(max_count=max_count, max_weight=max_length)
+        # What an operation that follows its variables meant by some of them.
+        self._meant: LRU[Key, tuple[Hot, list[Request]]] = LRU(
+            max_count=max_count, max_weight=max_length
+        )
 
     async def again(
         self, text: str, asked: GraphQLRequest
@@ -80,7 +84,7 @@ class HotRequests:
             hot = self._known.get((text, asked.operation_name, variables))
         if hot is None or asyncio.get_running_loop().time() - hot.at > _LIFETIME:
             return None
-        requests = await self._requests(hot, asked)
+        requests = await self._requests(hot, text, asked)
         if requests is None:
             return None
         answers = await self._shared.answers.answer(requests)
@@ -94,20 +98,26 @@ class HotRequests:
             return None
         return orjson.Fragment(data), hot.operation
 
-    async def _requests(self, hot: Hot, asked: GraphQLRequest) -> list[Request] | None:
+    async def _requests(self, hot: Hot, text: str, asked: GraphQLRequest) -> list[Request] | None:
         if hot.follows is None:
             return hot.prepared.requests
+        key = (text, asked.operation_name, _written(asked))
+        meant = self._meant.get(key)
+        if meant is not None and meant[0] is hot:
+            return meant[1]
         wanted = hot.follows.asked(hot.prepared, asked.variables)
         if wanted is None:
             return None
         directory, max_bars = self._shared.directory, self._shared.max_bars
         try:
-            return [
+            requests = [
                 await request_for(directory, series, cut, max_bars=max_bars)
                 for series, cut in wanted
             ]
         except BargraphError:
             return None
+        self._meant.put(key, (hot, requests), weight=len(text) + len(key[2] or b""))
+        return requests
 
     def learn(
         self,

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TypeVar
-
 from datasources.aggregates import head_of, key_of
-from datasources.fetching import Ask
+from datasources.ask import Ask
 from datasources.flights import Flights
 from datasources.found import Base, Head
 from db.candles import CandleStore
 from market.errors import ProviderUnavailable, StoreUnavailable
 from market.instrument import Listing
+from market.lru import LRU
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import MINUTE
 from market.zones import ERA
 from plugins.base import History
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _REMEMBERED = 20_000
 NEVER = 2**62
@@ -32,8 +27,8 @@ class Beginnings:
         self._store = store
         self._max_pages = max_pages
         self._flights = Flights(16)
-        self._first: OrderedDict[Listing, int] = OrderedDict()
-        self._minutes: OrderedDict[Base, int] = OrderedDict()
+        self._first: LRU[Listing, int] = LRU(max_count=_REMEMBERED)
+        self._minutes: LRU[Base, int] = LRU(max_count=_REMEMBERED)
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -44,12 +39,12 @@ class Beginnings:
         Raises `ProviderUnavailable`.
         """
         listing = ask.base.listing
-        if listing not in self._first:
+        first = self._first.get(listing)
+        if first is None:
             first = await self._flights.join(("first", listing), lambda: self._ask_first(ask))
-            if first is None:
-                return None
-            _note(self._first, listing, first)
-        return self._first[listing]
+            if first is not None:
+                self._first.put(listing, first)
+        return first
 
     async def minutes_from(self, ask: Ask) -> tuple[int, Head | None]:
         """Return the oldest minute that decides coarser bars, settled at first use, and the head.
@@ -66,7 +61,8 @@ class Beginnings:
                 return state.minutes_from, head_of(state)
         except StoreUnavailable:
             pass
-        if ask.base not in self._minutes:
+        first = self._minutes.get(ask.base)
+        if first is None:
             offer = ask.offer
             since = ERA.since
             if offer is not None and not offer.whole:
@@ -75,8 +71,7 @@ class Beginnings:
             first = await _first_time(ask, MINUTE_FRAME, since)
             if first is None:
                 return NEVER, None
-            _note(self._minutes, ask.base, first)
-        first = self._minutes[ask.base]
+            self._minutes.put(ask.base, first)
         try:
             (series_id,) = await self._store.ensure([(key_of(ask.base), ask.facts)])
             state = await self._store.set_minutes_from(series_id, first)
@@ -105,9 +100,3 @@ async def _first_time(ask: Ask, timeframe: Timeframe, since: int) -> int | None:
     if not isinstance(ask.provider, History):
         raise ProviderUnavailable(ask.base.listing.provider, "it has no history")
     return await ask.provider.first_time(ask.base.listing, timeframe, since)
-
-
-def _note(remembered: OrderedDict[K, V], key: K, value: V) -> None:
-    remembered[key] = value
-    while len(remembered) > _REMEMBERED:
-        remembered.popitem(last=False)

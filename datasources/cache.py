@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,12 @@ from datasources.meter import Meter
 from datasources.packing import pack, spans_in, spans_out, unpack
 from market.bars import Bars
 from market.instrument import Listing, Series
+from market.lru import LRU
 from market.window import Spans, Window
 
 log = logging.getLogger(__name__)
 
+_MOST_HELD = 1_000_000
 # Bars per chunk, so that a chart of 500 reads one or two.
 _CHUNK_BARS = 512
 _MOST_CHUNKS = 64
@@ -81,9 +82,7 @@ class Cache:
         self._forming_ttl = forming_ttl
         self._ttl = ttl
         self._storeless_ttl = storeless_ttl
-        self._max_bytes = max_bytes
-        self._held: OrderedDict[str, Chunk] = OrderedDict()
-        self._held_bytes = 0
+        self._held: LRU[str, Chunk] = LRU(max_count=_MOST_HELD, max_weight=max_bytes)
         self._away = False
 
     async def fetch(self, wants: Sequence[Want]) -> list[Found]:
@@ -137,7 +136,7 @@ class Cache:
     @property
     def held_bytes(self) -> int:
         """What the chunks held in this process take."""
-        return self._held_bytes
+        return self._held.weight
 
     def _found(
         self,
@@ -156,12 +155,13 @@ class Cache:
             if chunk is not None and any(
                 in_force.get(name) != generation for name, generation in chunk.generations.items()
             ):
-                self._drop(key)
+                self._held.pop(key)
                 chunk = None
             self._meter.lookup("process" if key in self._held else "redis", hit=chunk is not None)
             if chunk is None:
                 continue
-            self._hold(key, chunk)
+            if key in arrived:
+                self._hold(key, chunk)
             settled += chunk.settled
             if 0 <= want.now - chunk.as_of < self._forming_ttl:
                 bars.append(chunk.bars)
@@ -200,18 +200,9 @@ class Cache:
         pipe.eval(_ADVANCE, 1, self._head_key(base), value, head.position, self._ttl)
 
     def _hold(self, key: str, chunk: Chunk) -> None:
-        """Keep *chunk* in the process as the newest, if a generation can ever make it void."""
-        self._drop(key)
-        if not chunk.generations:
-            return
-        self._held[key] = chunk
-        self._held_bytes += chunk.size
-        while self._held_bytes > self._max_bytes:
-            self._drop(next(iter(self._held)))
-
-    def _drop(self, key: str) -> None:
-        chunk = self._held.pop(key, None)
-        self._held_bytes -= chunk.size if chunk else 0
+        """Keep *chunk* in the process, if a generation can ever make it void."""
+        if chunk.generations:
+            self._held.put(key, chunk, weight=chunk.size)
 
     def _chunk_keys(self, want: Want) -> dict[str, Window]:
         """Return the keys of the chunks that *want* touches, oldest first, by their windows."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from datasources.aggregates import head_of, key_of
+from datasources.ask import Ask
 from datasources.cache import base_name
 from datasources.flights import Flights, Handover
 from datasources.found import Base, Head
@@ -21,15 +21,12 @@ from datasources.health import HealthBoard
 from datasources.meter import Meter
 from datasources.packing import pack, spans_in, spans_out, unpack
 from db.candles import CandleStore
-from db.stored import SeriesFacts, Write
-from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
-from market.buckets import Grid
-from market.calendars import calendar
+from db.stored import Write
+from market.bars import Bars
 from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable
-from market.instrument import Instrument
-from market.resample import trades_to_bars
-from market.window import HOUR, MINUTE, Spans, Window
-from plugins.base import History, HistoryOffer, Page, Provider, TradesHistory
+from market.lru import LRU
+from market.window import HOUR, Spans, Window
+from plugins.base import Page
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +34,6 @@ _BARS_REMEMBERED = 200_000
 _REFUSALS_REMEMBERED = 10_000
 _REFUSED_FOR = HOUR
 """How long, by the provider's clock, what it does not offer is not asked for again."""
-_TRADES_CHUNK = HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,80 +69,6 @@ class Fetched:
 _SPANS = ("asked", "settled", "fresh", "not_offered")
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A base at a provider, and the grid its bars stand on."""
-
-    base: Base
-    instrument: Instrument
-    provider: Provider
-    grid: Grid
-
-    @property
-    def offer(self) -> HistoryOffer | None:
-        if isinstance(self.provider, History):
-            return self.provider.history(self.instrument)
-        return None
-
-    @property
-    def whole(self) -> bool:
-        """Whether the provider has everything at hand, so that asking costs nothing."""
-        return self.offer is not None and self.offer.whole
-
-    @property
-    def from_trades(self) -> bool:
-        return not self.base.native and self.base.timeframe.nominal < MINUTE
-
-    @property
-    def facts(self) -> SeriesFacts:
-        return SeriesFacts(
-            self.instrument.base,
-            self.instrument.quote,
-            calendar(self.instrument.calendar).around_the_clock,
-        )
-
-    def chunks(self, spans: Spans) -> list[Window]:
-        """Return the chunks that *spans* touch, the newest first."""
-        length = _TRADES_CHUNK
-        if self.offer is not None and not self.from_trades:
-            length = self.offer.page_of(self.base.timeframe) * self.base.timeframe.nominal
-        numbers = {
-            number
-            for span in spans
-            for number in range(span.since // length, (span.until - 1) // length + 1)
-        }
-        return [Window(n * length, (n + 1) * length) for n in sorted(numbers, reverse=True)]
-
-    def closed_until(self, now: int) -> int:
-        """Return the opening time of the bar that runs at *now*: those before it are over."""
-        running = self.grid.at(now)
-        return running.since if running else now
-
-    async def page(self, window: Window, now: int) -> Page:
-        """Ask the provider. Raises `ProviderUnavailable`, `InvalidBars`."""
-        if self.from_trades:
-            assert isinstance(self.provider, TradesHistory)
-            trades = await self.provider.trades(self.base.listing, window)
-            bars = trades_to_bars(
-                np.array([trade.time for trade in trades], dtype=np.int64),
-                np.array([trade.price for trade in trades], dtype=np.float64),
-                np.array([trade.amount for trade in trades], dtype=np.float64),
-                buckets=self.grid.opening_in(window),
-                now=now,
-            )
-            return Page(bars, Spans((window,)))
-        assert isinstance(self.provider, History)
-        page = await self.provider.bars(self.base.listing, self.base.timeframe, window)
-        return Page(page.bars.checked(), page.covered.clip(window), page.not_offered.clip(window))
-
-    def flagged(self, bars: Bars, now: int) -> Bars:
-        """Return *bars* marked by where they come from and whether they were over at *now*."""
-        mark = FROM_TRADES if self.from_trades else NATIVE if self.base.native else 0
-        closed = bars.time < self.closed_until(now)
-        flags = np.where(closed, mark | CLOSED, mark).astype(np.uint8)
-        return bars.with_columns(flags=flags, updated=np.full(len(bars), now))
-
-
 class Fetcher:
     """Asks providers, each chunk by one flight, and remembers what need not be asked again."""
 
@@ -171,9 +93,10 @@ class Fetcher:
         self._settle = settle
         self._forming_ttl = forming_ttl
         self._flights = Flights(parallel)
-        self._recent: OrderedDict[tuple[Base, int], Fetched] = OrderedDict()
-        self._recent_bars = 0
-        self._refused: OrderedDict[Base, tuple[Spans, int]] = OrderedDict()
+        self._recent: LRU[tuple[Base, int], Fetched] = LRU(
+            max_count=_BARS_REMEMBERED, max_weight=_BARS_REMEMBERED
+        )
+        self._refused: LRU[Base, tuple[Spans, int]] = LRU(max_count=_REFUSALS_REMEMBERED)
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -241,7 +164,7 @@ class Fetcher:
 
     def refused(self, base: Base, now: int) -> Spans:
         """Return the time that the provider lately said it does not offer."""
-        spans, at = self._refused.get(base, (Spans(), now))
+        spans, at = self._refused.get(base) or (Spans(), now)
         return spans if now - at < _REFUSED_FOR else Spans()
 
     async def _page(self, ask: Ask, window: Window, now: int) -> Page:
@@ -299,25 +222,11 @@ class Fetcher:
         return fetched.failure is None and told_all and 0 <= now - fetched.as_of < self._forming_ttl
 
     def _remember(self, base: Base, chunk: Window, fetched: Fetched) -> None:
-        key = (base, chunk.since)
-        before = self._recent.pop(key, None)
-        self._recent[key] = fetched
-        self._recent_bars += _weight(fetched) - (_weight(before) if before else 0)
-        while self._recent_bars > _BARS_REMEMBERED:
-            _, oldest = self._recent.popitem(last=False)
-            self._recent_bars -= _weight(oldest)
+        self._recent.put((base, chunk.since), fetched, weight=len(fetched.bars) + 100)
         if fetched.not_offered:
-            now = fetched.as_of
-            held = self.refused(base, now)
-            at = self._refused[base][1] if held else now
-            self._refused[base] = (held | fetched.not_offered, at)
-            self._refused.move_to_end(base)
-            while len(self._refused) > _REFUSALS_REMEMBERED:
-                self._refused.popitem(last=False)
-
-
-def _weight(fetched: Fetched) -> int:
-    return len(fetched.bars) + 100
+            held = self.refused(base, fetched.as_of)
+            _, at = self._refused.get(base) or (held, fetched.as_of)
+            self._refused.put(base, (held | fetched.not_offered, at if held else fetched.as_of))
 
 
 def same_values(fetched: Bars, stored: Bars) -> bool:

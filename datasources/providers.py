@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datasources.aggregates import Aggregates, Read
+from datasources.ask import Ask
 from datasources.beginnings import Beginnings
 from datasources.compose import (
     Stock,
@@ -19,7 +20,7 @@ from datasources.compose import (
     select,
     spans_of,
 )
-from datasources.fetching import Ask, Fetched, Fetcher
+from datasources.fetching import Fetched, Fetcher
 from datasources.found import Base, Found, GapReason, Head, Want
 from datasources.plan import native_grid
 from datasources.views import view_grid

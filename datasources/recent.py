@@ -7,12 +7,12 @@ by ours: then a revision made by another process is seen as late as a new price,
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from datasources.chain import Chain
 from datasources.found import Answer, Request
 from market.errors import BargraphError
+from market.lru import LRU
 from plugins.registry import Registry
 
 Batch = dict[Request, Answer | BargraphError]
@@ -27,9 +27,9 @@ class RecentAnswers:
         self._chain = chain
         self._registry = registry
         self._forming_ttl = forming_ttl
-        self._max_bars = max_bars
-        self._held: OrderedDict[Request, tuple[Answer, float]] = OrderedDict()
-        self._held_bars = 0
+        self._held: LRU[Request, tuple[Answer, float]] = LRU(
+            max_count=max_bars, max_weight=max_bars
+        )
         self._under_way: dict[Request, asyncio.Task[Batch]] = {}
 
     def held(self, request: Request) -> Answer | None:
@@ -42,7 +42,7 @@ class RecentAnswers:
         age = (asyncio.get_running_loop().time() - at) * 1000
         if age < self._forming_ttl and 0 <= now - answer.as_of < self._forming_ttl:
             return answer
-        self._drop(request)
+        self._held.pop(request)
         return None
 
     async def answer(self, requests: Sequence[Request]) -> list[Answer | BargraphError]:
@@ -81,19 +81,9 @@ class RecentAnswers:
                 self._under_way.pop(request, None)
         for request, answer in answers.items():
             if isinstance(answer, Answer):
-                self._hold(request, answer)
+                at = asyncio.get_running_loop().time()
+                self._held.put(request, (answer, at), weight=_weight(answer))
         return answers
-
-    def _hold(self, request: Request, answer: Answer) -> None:
-        self._drop(request)
-        self._held[request] = (answer, asyncio.get_running_loop().time())
-        self._held_bars += _weight(answer)
-        while self._held_bars > self._max_bars:
-            self._drop(next(iter(self._held)))
-
-    def _drop(self, request: Request) -> None:
-        held = self._held.pop(request, None)
-        self._held_bars -= _weight(held[0]) if held else 0
 
 
 def _weight(answer: Answer) -> int:

@@ -94,9 +94,9 @@ class Bars:
         )
         return columns.frozen()
 
-    @classmethod
-    def empty(cls) -> Bars:
-        return cls.of((), (), (), (), (), ())
+    @staticmethod
+    def empty() -> Bars:
+        return _NO_BARS
 
     @classmethod
     def concat(cls, parts: Sequence[Bars]) -> Bars:
@@ -216,3 +216,6 @@ class Bars:
 def _filled(value: Any, n: int, dtype: Any) -> Any:
     """Return *value* as a column of *n*, repeated if it is a scalar."""
     return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)
+
+
+_NO_BARS = Bars.of((), (), (), (), (), ())

@@ -14,7 +14,7 @@ class LRU(Generic[K, V]):
     The unit of weight is the caller's. An entry heavier than all the room there is is not kept.
     """
 
-    def __init__(self, *, max_count: int, max_weight: int) -> None:
+    def __init__(self, *, max_count: int, max_weight: int = 2**62) -> None:
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._max_count = max_count
         self._max_weight = max_weight
@@ -34,10 +34,17 @@ class LRU(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, key: K, value: V, *, weight: int) -> None:
+    def pop(self, key: K) -> V | None:
+        """Forget *key* and return what it held."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        self.weight -= entry[1]
+        return entry[0]
+
+    def put(self, key: K, value: V, *, weight: int = 1) -> None:
         """Keep *value* under *key*, at the cost of the least recently used entries."""
-        if (replaced := self._entries.pop(key, None)) is not None:
-            self.weight -= replaced[1]
+        self.pop(key)
         if weight > self._max_weight:
             return
         self._entries[key] = (value, weight)

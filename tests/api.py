@@ -12,18 +12,13 @@ from uuid import uuid4
 import httpx
 from starlette.applications import Starlette
 
-from datasources.health import HealthBoard
-from datasources.recent import RecentAnswers
 from db.candles import CandleStore
 from db.embedded.servers import EmbeddedServers
 from db.pool import open_pool
 from market.clock import Clock
 from plugins.registry import Factory, ProviderContext, open_registry
-from resolvers.directory import Directory
-from schema.context import Shared
-from schema.encoding import BarEncoder
 from web.app import build_app
-from web.bootstrap import Wired, open_chain, open_redis, wire
+from web.bootstrap import Wired, open_redis, open_shared, wire
 from web.clock import SystemClock
 from web.meter import ChainMeter
 from web.metrics import Metrics
@@ -108,7 +103,6 @@ async def served_with(
     """Yield a client of the application over *providers* of the test's own, else wired the same."""
     metrics = Metrics()
     meter = ChainMeter(metrics)
-    health = HealthBoard(clock)
     assert settings.database_url is not None
     assert settings.redis_url is not None
     async with AsyncExitStack() as stack:
@@ -121,20 +115,8 @@ async def served_with(
         registry = await stack.enter_async_context(
             open_registry(providers, context=ProviderContext(clock), installed=())
         )
-        store = CandleStore(pool)
-        chain, cache = await stack.enter_async_context(
-            open_chain(settings, registry, store, redis, meter=meter, health=health)
-        )
-        answers = RecentAnswers(chain, registry, forming_ttl=int(settings.forming_ttl * 1000))
-        stack.push_async_callback(answers.aclose)
-        shared = Shared(
-            directory=Directory(registry, health),
-            answers=answers,
-            store=store,
-            health=health,
-            encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
-            max_bars=settings.max_bars,
-            max_pages=settings.max_pages,
+        shared, cache = await stack.enter_async_context(
+            open_shared(settings, registry, CandleStore(pool), redis, clock=clock, meter=meter)
         )
         wired = Wired(settings, None, pool, redis, registry, cache, shared)
         yield await stack.enter_async_context(client_of(build_app(wired, metrics)))

@@ -89,21 +89,8 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
         registry = await stack.enter_async_context(
             open_registry(_factories(settings, pool), context=ProviderContext(clock))
         )
-        health = HealthBoard(clock)
-        store = CandleStore(pool)
-        chain, cache = await stack.enter_async_context(
-            open_chain(settings, registry, store, redis, meter=meter, health=health)
-        )
-        answers = RecentAnswers(chain, registry, forming_ttl=int(settings.forming_ttl * 1000))
-        stack.push_async_callback(answers.aclose)
-        shared = Shared(
-            directory=Directory(registry, health),
-            answers=answers,
-            store=store,
-            health=health,
-            encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
-            max_bars=settings.max_bars,
-            max_pages=settings.max_pages,
+        shared, cache = await stack.enter_async_context(
+            open_shared(settings, registry, CandleStore(pool), redis, clock=clock, meter=meter)
         )
         yield Wired(settings, embedded, pool, redis, registry, cache, shared)
 
@@ -122,6 +109,36 @@ async def open_redis(url: str, connections: int) -> AsyncIterator[Redis]:
     )
     async with Redis.from_pool(pool) as redis:
         yield redis
+
+
+@asynccontextmanager
+async def open_shared(
+    settings: Settings,
+    registry: Registry,
+    store: CandleStore,
+    redis: Redis,
+    *,
+    clock: Clock,
+    meter: Meter,
+) -> AsyncIterator[tuple[Shared, Cache]]:
+    """Yield what requests share over *store*, *redis* and the providers, and the chain's cache."""
+    health = HealthBoard(clock)
+    async with AsyncExitStack() as stack:
+        chain, cache = await stack.enter_async_context(
+            open_chain(settings, registry, store, redis, meter=meter, health=health)
+        )
+        answers = RecentAnswers(chain, registry, forming_ttl=int(settings.forming_ttl * 1000))
+        stack.push_async_callback(answers.aclose)
+        shared = Shared(
+            directory=Directory(registry, health),
+            answers=answers,
+            store=store,
+            health=health,
+            encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
+            max_bars=settings.max_bars,
+            max_pages=settings.max_pages,
+        )
+        yield shared, cache
 
 
 @asynccontextmanager

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 
 from benchmarks.candles.load import get
-from benchmarks.candles.servers import COLD, STORE, UNSEEN, WARM, Variant
+from benchmarks.candles.servers import STORE, UNSEEN, WARM, WINDOWS, Variant
 
 _BARS = re.compile(r'^bargraph_bars_total\{source="(\w+)"\} (\S+)$', re.MULTILINE)
 _ENCODED = re.compile(r'^bargraph_cache_bytes\{cache="encoded"\} (\S+)$', re.MULTILINE)
-_ORIGIN = {COLD: "cache", UNSEEN: "cache", STORE: "aggregates"}
+_ORIGIN = {WINDOWS: "cache", UNSEEN: "cache", STORE: "aggregates"}
 
 Origins = Counter[str]
 """Bars by the source they came from."""

@@ -48,13 +48,15 @@ _NOTES = """\
 - *warm*: the same request for the newest bars, the forming one included, again and again. What
   was answered within the last second (FORMING_TTL) is not looked up anew; each measurement lasts
   long enough to hold the moments in which it is.
-- *cold*: each request asks for another window, all of them over, so no answer is at hand. All bars
-  are in the process; with {encoded} nothing that was encoded is kept.
+- *cold*: as *warm*, but with {encoded} nothing that was encoded is kept: the bars are in
+  the process, and every request writes all of them as JSON.
+- *cold, new window*: besides, each request asks for another window, all of them over, so no answer
+  is at hand either and the chain is asked each time. All bars are in the process.
 - *cold, new document*: besides, each document has a response key that no earlier one had, and so
   is parsed, validated and planned anew.
-- *straight from the store*: windows as in *cold*, but CACHE_BYTES=0 and a Redis user that may read
-  and not write: no cache ever holds a bar and PostgreSQL is asked each time. What it gave is still
-  offered to Redis, as after any miss.
+- *straight from the store*: windows as in *cold, new window*, but CACHE_BYTES=0 and a Redis user
+  that may read and not write: no cache ever holds a bar and PostgreSQL is asked each time. What it
+  gave is still offered to Redis, as after any miss.
 - Strawberry: the shipped `Candle` and `CandleColumns` in a schema of four fields, its own view,
   executor and encoder, objects in memory. The peers in JavaScript serve the same from memory.
 - *static bytes*: a Starlette route that answers ready bytes.

@@ -38,7 +38,8 @@ NO_CANDLES = {"CACHE_BYTES": "0", "REDIS_PREFIX": "store:", "LOG_LEVEL": "error"
 is logged with each request, which a server without a working Redis would not be asked to do."""
 _READER = "reader"
 
-WARM, COLD, UNSEEN, STORE = "ours-warm", "ours-cold", "ours-unseen", "ours-store"
+WARM, COLD, STORE = "ours-warm", "ours-cold", "ours-store"
+WINDOWS, UNSEEN = "ours-windows", "ours-unseen"
 STOCK, MERCURIUS, YOGA, LIMIT = "stock", "mercurius", "yoga", "limit"
 
 
@@ -120,7 +121,8 @@ async def running(folder: Path, core: int) -> AsyncIterator[list[Variant]]:
         store = await ours(STORE, NO_ENCODED_CHUNKS | NO_CANDLES | {"REDIS_URL": reader_url})
         yield [
             Variant(WARM, "Bargraph, warm", warm, live=True),
-            Variant(COLD, "Bargraph, cold", cold, windows=True),
+            Variant(COLD, "Bargraph, cold", cold, live=True),
+            Variant(WINDOWS, "Bargraph, cold, new window", cold, windows=True),
             Variant(UNSEEN, "Bargraph, cold, new document", cold, windows=True, unseen=True),
             Variant(STORE, "Bargraph, straight from the store", store, windows=True),
             Variant(STOCK, "Strawberry, stock", await python("stock")),
@@ -134,8 +136,7 @@ def _settings(folder: Path) -> dict[str, str]:
     """Return what every server of ours is told; all the rest are the shipped defaults."""
     return {
         "DATA_DIR": str(folder / "stores"),
-        # None; an empty word would stand for the default.
-        "CCXT_EXCHANGES": ",",
+        "CCXT_EXCHANGES": "",
         "REPLAY_DIR": str(folder / "recordings"),
         "REPLAY_FROM": datetime.fromtimestamp(NOW / 1000, UTC).isoformat(),
         "REPLAY_SPEED": "1",

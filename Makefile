@@ -35,7 +35,7 @@ schema: $(VENV)/run.stamp
 frontend: frontend/dist/graphiql.html
 
 bench: $(VENV)/test.stamp
-	@$(BIN)/python -m benchmarks.store
+	@$(BIN)/python -m benchmarks.candles
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Bargraph needs Python 3.11, 3.12 or 3.13"; exit 1; }

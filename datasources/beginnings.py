@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from datasources.aggregates import head_of, key_of
 from datasources.ask import Ask
 from datasources.flights import Flights
 from datasources.found import Base, Head
+from datasources.meter import Meter
 from db.candles import CandleStore
 from market.errors import ProviderUnavailable, StoreUnavailable
 from market.instrument import Listing
@@ -23,8 +26,9 @@ NEVER = 2**62
 class Beginnings:
     """Asks each provider once per listing, remembers the answer, and stores `minutes_from`."""
 
-    def __init__(self, store: CandleStore, *, max_pages: int) -> None:
+    def __init__(self, store: CandleStore, *, max_pages: int, meter: Meter) -> None:
         self._store = store
+        self._meter = meter
         self._max_pages = max_pages
         self._flights = Flights(16)
         self._first: LRU[Listing, int] = LRU(max_count=_REMEMBERED)
@@ -68,7 +72,7 @@ class Beginnings:
             if offer is not None and not offer.whole:
                 reach = self._max_pages * offer.page_of(MINUTE_FRAME) * MINUTE
                 since = ask.provider.clock.now() // MINUTE * MINUTE - reach
-            first = await _first_time(ask, MINUTE_FRAME, since)
+            first = await self._first_time(ask, MINUTE_FRAME, since)
             if first is None:
                 return NEVER, None
             self._minutes.put(ask.base, first)
@@ -90,13 +94,20 @@ class Beginnings:
             key=lambda timeframe: timeframe.nominal,
             default=offer.frames[0].timeframe,
         )
-        firsts = [await _first_time(ask, frame, ERA.since)]
+        firsts = [await self._first_time(ask, frame, ERA.since)]
         if offer.whole:
-            firsts += [await _first_time(ask, f.timeframe, ERA.since) for f in offer.frames]
+            firsts += [await self._first_time(ask, f.timeframe, ERA.since) for f in offer.frames]
         return min((first for first in firsts if first is not None), default=None)
 
-
-async def _first_time(ask: Ask, timeframe: Timeframe, since: int) -> int | None:
-    if not isinstance(ask.provider, History):
-        raise ProviderUnavailable(ask.base.listing.provider, "it has no history")
-    return await ask.provider.first_time(ask.base.listing, timeframe, since)
+    async def _first_time(self, ask: Ask, timeframe: Timeframe, since: int) -> int | None:
+        name = ask.base.listing.provider
+        if not isinstance(ask.provider, History):
+            raise ProviderUnavailable(name, "it has no history")
+        started, failed = time.perf_counter(), True
+        try:
+            first = await ask.provider.first_time(ask.base.listing, timeframe, since)
+            failed = False
+        finally:
+            seconds = time.perf_counter() - started
+            self._meter.call(name, "first", seconds=seconds, failed=failed)
+        return first

@@ -26,6 +26,7 @@ from market.window import Spans, Window
 log = logging.getLogger(__name__)
 
 _MOST_HELD = 1_000_000
+_MOST_ANNOUNCED = 50_000
 # Bars per chunk, so that a chart of 500 reads one or two.
 _CHUNK_BARS = 512
 _MOST_CHUNKS = 64
@@ -83,6 +84,7 @@ class Cache:
         self._ttl = ttl
         self._storeless_ttl = storeless_ttl
         self._held: LRU[str, Chunk] = LRU(max_count=_MOST_HELD, max_weight=max_bytes)
+        self._announced: LRU[Base, Head] = LRU(max_count=_MOST_ANNOUNCED)
         self._away = False
 
     async def fetch(self, wants: Sequence[Want]) -> list[Found]:
@@ -101,6 +103,12 @@ class Cache:
             for base, value in zip(heads, values[: len(heads)], strict=True)
             if (head := _head_in(value)) is not None
         }
+        for base in heads:
+            # Whoever flushed Redis took the heads with it; then they are announced again.
+            if base in in_force:
+                self._announced.put(base, in_force[base])
+            else:
+                self._announced.pop(base)
         arrived = {
             key: chunk
             for key, value in zip(absent, values[len(heads) :], strict=True)
@@ -149,27 +157,31 @@ class Cache:
         bars: list[Bars] = []
         settled: list[Window] = []
         fresh: list[Window] = []
-        as_of = 0
+        passing: list[int] = []
         for key in keys:
-            chunk = self._held.get(key) or arrived.get(key)
+            held = self._held.get(key)
+            self._meter.lookup("process", hit=held is not None)
+            if held is None:
+                self._meter.lookup("redis", hit=key in arrived)
+            chunk = held or arrived.get(key)
             if chunk is not None and any(
                 in_force.get(name) != generation for name, generation in chunk.generations.items()
             ):
                 self._held.pop(key)
                 chunk = None
-            self._meter.lookup("process" if key in self._held else "redis", hit=chunk is not None)
             if chunk is None:
                 continue
-            if key in arrived:
+            if held is None:
                 self._hold(key, chunk)
             settled += chunk.settled
-            if 0 <= want.now - chunk.as_of < self._forming_ttl:
+            if chunk.fresh != chunk.settled and 0 <= want.now - chunk.as_of < self._forming_ttl:
                 bars.append(chunk.bars)
                 fresh += chunk.fresh
-                as_of = max(as_of, chunk.as_of)
+                passing.append(chunk.as_of)
             else:
                 bars.append(chunk.lasting)
                 fresh += chunk.settled
+        as_of = min(passing, default=0)
         return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
     def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
@@ -196,6 +208,8 @@ class Cache:
                 self._hold(key, chunk)
 
     def _advance(self, pipe: Redis, base: Base, head: Head) -> None:
+        if self._announced.get(base) == Head(head.id, head.position, head.generation):
+            return
         value = f"{head.id}:{head.position}:{head.generation}"
         pipe.eval(_ADVANCE, 1, self._head_key(base), value, head.position, self._ttl)
 

@@ -182,6 +182,8 @@ _NO_BEGINNING = -(2**62)
 
 def _left(want: Want, found: Found) -> Spans:
     """Return the time of the buckets of *want* that nothing was found for, or that it is past."""
+    if not found.fresh:
+        return want.spans
     if not want.spans - found.fresh:
         return Spans()
     buckets = buckets_in(want.series, want.spans)

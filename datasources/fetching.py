@@ -176,7 +176,8 @@ class Fetcher:
         except InvalidBars as error:
             raise ProviderUnavailable(name, str(error)) from error
         finally:
-            self._meter.call(name, time.perf_counter() - started, failed=failed)
+            seconds = time.perf_counter() - started
+            self._meter.call(name, "history", seconds=seconds, failed=failed)
         return page
 
     async def _keep(self, ask: Ask, pages: Sequence[Page], now: int, stored: Bars) -> Fetched:

@@ -102,13 +102,20 @@ class Found:
             for base, head in self.heads.items()
         )
 
+    @property
+    def passing_at(self) -> int | None:
+        """When what is not settled was true; None where all is."""
+        return self.as_of if self.fresh != self.settled else None
+
     def merge(self, later: Found) -> Found:
         """Join with what a *later* (dearer, fresher) source found in the time left open."""
+        ats = (self.passing_at, later.passing_at)
         return Found(
             bars=self.bars.merge(later.bars),
             settled=self.settled | later.settled,
             fresh=self.fresh | later.fresh,
-            as_of=max(self.as_of, later.as_of),
+            # The whole is as old as its oldest part, else a forming bar would be kept too long.
+            as_of=min(at for at in ats if at is not None) if any(ats) else 0,
             unknown=(*self.unknown, *later.unknown),
             heads=merge_heads(self.heads, later.heads),
         )

@@ -14,8 +14,8 @@ class Meter(Protocol):
         """A cache *layer* was asked for one chunk."""
         ...
 
-    def call(self, provider: str, seconds: float, *, failed: bool) -> None:
-        """A provider was called for history."""
+    def call(self, provider: str, call: str, *, seconds: float, failed: bool) -> None:
+        """A provider was asked for `history`, or for the `first` bar it has."""
         ...
 
 
@@ -26,4 +26,4 @@ class NoMeter:
 
     def lookup(self, layer: str, *, hit: bool) -> None: ...
 
-    def call(self, provider: str, seconds: float, *, failed: bool) -> None: ...
+    def call(self, provider: str, call: str, *, seconds: float, failed: bool) -> None: ...

@@ -134,6 +134,8 @@ class Bars:
 
     def take(self, index: Mask | Ints | slice) -> Bars:
         """Return the bars that a mask, ascending positions or a slice select."""
+        if isinstance(index, np.ndarray) and index.dtype == np.bool_ and index.all():
+            return self
         taken = Bars(*[getattr(self, name)[index] for name in self.COLUMNS])
         return taken if isinstance(index, slice) else taken.frozen()
 

@@ -27,7 +27,7 @@ class Description:
     attribution: str
     """Who the prices come from, in words that may be shown beside a chart."""
     shareable: bool = True
-    """Whether one user's request may answer another's; False keeps it out of shared caches."""
+    """Whether what it says to one user may be shown to another."""
     simulated: bool = False
     dataset: str = ""
     """Part of every `Listing` of this provider; see there."""

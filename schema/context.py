@@ -12,7 +12,7 @@ from datasources.found import Answer, Request
 from datasources.health import HealthBoard
 from datasources.recent import RecentAnswers
 from db.candles import CandleStore
-from market.errors import StoreUnavailable
+from market.errors import BargraphError, StoreUnavailable
 from resolvers.directory import Directory
 from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
@@ -50,10 +50,12 @@ class Context:
     """How many values were written so, past the ordinary executor."""
     notes: Notes = field(default_factory=Notes)
     """What was learnt for answering the same request again."""
+    failed: dict[Request, BargraphError] = field(default_factory=dict)
+    """What was asked for already and could not be had."""
     candles: DataLoader[Request, Answer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.candles = candle_loader(self.shared.answers)
+        self.candles = candle_loader(self.shared.answers, self.failed)
 
 
 Info = strawberry.Info[Context, None]

@@ -1,7 +1,7 @@
 """Write bars as JSON straight from their columns, and keep what was written of closed ones.
 
 A selection is which fields of `Candle` a client wants under which names. Its text for a chunk of
-stored, closed bars is kept by the sum of their revisions, which any correction makes larger; the
+stored, closed bars is kept by their times, revisions and flags, without which no correction is; the
 bars after them are written anew each time. What is kept is bounded by bytes.
 """
 
@@ -89,15 +89,9 @@ class BarEncoder:
         return b"[" + b",".join(texts) + b"]"
 
     def _chunk(self, series: Series, bars: Bars, selection: Selection) -> bytes:
-        key = (
-            selection,
-            series,
-            int(bars.time[0]),
-            int(bars.time[-1]),
-            len(bars),
-            int(bars.revision.sum()),
-            int(bars.flags.sum()),
-        )
+        # No sums: one minute may come as another is withdrawn.
+        same = hash((bars.time.tobytes(), bars.revision.tobytes(), bars.flags.tobytes()))
+        key = (selection, series, int(bars.time[0]), same)
         text = self._kept.get(key)
         self._meter.lookup("encoded", hit=text is not None)
         if text is None:

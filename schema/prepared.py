@@ -71,15 +71,12 @@ class Prepared:
 
     pieces: tuple[bytes, ...]
     windows: tuple[Window, ...]
+    follows_variables: bool
+    """Whether other variables of the same operation would change nothing but the requests."""
 
     @property
     def requests(self) -> list[Request]:
         return [window.request for window in self.windows]
-
-    @property
-    def follows_variables(self) -> bool:
-        """Whether other variables of the same operation would change nothing but the requests."""
-        return all(window.node is not None for window in self.windows)
 
     @property
     def needs_store(self) -> bool:
@@ -122,7 +119,10 @@ class Notes:
         pieces = tuple(orjson.dumps(holed).split(_HOLE))
         # Windows are noted in the order in which they were answered, holes stand in the answer's.
         order = {tuple(path): n for n, path in enumerate(_holes(holed, []))}
-        return Prepared(pieces, tuple(sorted(self.windows, key=lambda w: order[w.path])))
+        windows = tuple(sorted(self.windows, key=lambda w: order[w.path]))
+        # What stands beside windows at the root may have been asked for by variables, too.
+        only_windows = len(windows) == len(data) and all(w.node is not None for w in windows)
+        return Prepared(pieces, windows, only_windows)
 
 
 # No JSON text holds this character: strings escape it.

@@ -172,7 +172,7 @@ async def open_chain(
             forming_ttl=forming_ttl,
         )
         stack.push_async_callback(fetcher.aclose)
-        beginnings = Beginnings(store, max_pages=settings.max_pages)
+        beginnings = Beginnings(store, max_pages=settings.max_pages, meter=meter)
         stack.push_async_callback(beginnings.aclose)
         providers = Providers(
             registry, aggregates, fetcher, beginnings, max_pages=settings.max_pages

@@ -138,7 +138,8 @@ class GraphQLEndpoint:
             request, max_body=self._max_body, body_timeout=self._body_timeout
         )
         text, digest = await self._persisted.resolve(asked)
-        if self._hot is not None and (again := await self._hot.again(text, asked)) is not None:
+        again = await self._hot.again(text, asked) if self._hot is not None else {}
+        if isinstance(again, tuple):
             data, operation = again
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type, exchange.outcome = operation.type.value, "ok"
@@ -154,6 +155,8 @@ class GraphQLEndpoint:
 
         made = self._context(request)
         context = await made if isawaitable(made) else made
+        if isinstance(context, Context):
+            context.failed.update(again)
         result = await self._schema.execute(
             text,
             variable_values=asked.variables,

@@ -25,6 +25,7 @@ from schema.prepared import ByVariables, Prepared, steers_by_variables
 from web.documents import Documents, Operation
 from web.graphql_request import GraphQLRequest
 
+Failures = dict[Request, BargraphError]
 Key = tuple[str, str | None, bytes | None]
 """A document's text, the operation's name, and the variables as JSON: None where any will do."""
 
@@ -70,32 +71,36 @@ class HotRequests:
 
     async def again(
         self, text: str, asked: GraphQLRequest
-    ) -> tuple[orjson.Fragment, Operation] | None:
-        """Return the data that answers *asked*; None where only the executor can say."""
+    ) -> tuple[orjson.Fragment, Operation] | Failures:
+        """Return the data that answers *asked*.
+
+        Where only the executor can say, return what of it could not be had just now.
+        """
         again = await self._again(text, asked)
-        self._meter.lookup("request", hit=again is not None)
+        self._meter.lookup("request", hit=isinstance(again, tuple))
         return again
 
     async def _again(
         self, text: str, asked: GraphQLRequest
-    ) -> tuple[orjson.Fragment, Operation] | None:
+    ) -> tuple[orjson.Fragment, Operation] | Failures:
         hot = self._known.get((text, asked.operation_name, None))
         if hot is None and (variables := _written(asked)) is not None:
             hot = self._known.get((text, asked.operation_name, variables))
         if hot is None or asyncio.get_running_loop().time() - hot.at > _LIFETIME:
-            return None
+            return {}
         requests = await self._requests(hot, text, asked)
         if requests is None:
-            return None
+            return {}
         answers = await self._shared.answers.answer(requests)
         good = [answer for answer in answers if isinstance(answer, Answer)]
         if len(good) < len(answers):
-            return None
+            pairs = zip(requests, answers, strict=True)
+            return {request: bad for request, bad in pairs if not isinstance(bad, Answer)}
         store = await self._shared.store_id() if hot.prepared.needs_store else None
         try:
             data = hot.prepared.write(good, self._shared.encoder, store)
         except Unencodable:
-            return None
+            return {}
         return orjson.Fragment(data), hot.operation
 
     async def _requests(self, hot: Hot, text: str, asked: GraphQLRequest) -> list[Request] | None:

@@ -18,8 +18,8 @@ class ChainMeter:
     def lookup(self, layer: str, *, hit: bool) -> None:
         self._metrics.cache_lookups_total.labels(layer, "hit" if hit else "miss").inc()
 
-    def call(self, provider: str, seconds: float, *, failed: bool) -> None:
-        self._metrics.provider_calls_total.labels(provider, "history").inc()
-        self._metrics.provider_seconds.labels(provider, "history").observe(seconds)
+    def call(self, provider: str, call: str, *, seconds: float, failed: bool) -> None:
+        self._metrics.provider_calls_total.labels(provider, call).inc()
+        self._metrics.provider_seconds.labels(provider, call).observe(seconds)
         if failed:
-            self._metrics.provider_errors_total.labels(provider, "history").inc()
+            self._metrics.provider_errors_total.labels(provider, call).inc()

@@ -68,8 +68,8 @@ class Metrics:
         )
         self.provider_errors_total = Counter(
             "bargraph_provider_errors_total",
-            "Calls to a provider that failed, by kind of failure.",
-            ["provider", "kind"],
+            "Calls to a provider that failed.",
+            ["provider", "call"],
             registry=registry,
         )
         self.provider_seconds = Histogram(

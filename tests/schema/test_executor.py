@@ -158,6 +158,20 @@ async def test_a_correction_is_written_anew() -> None:
     assert (shared.lookups.hits, shared.lookups.misses) == (2, 4)
 
 
+async def test_a_minute_that_comes_where_another_is_withdrawn_is_written_anew() -> None:
+    bars = bars_of(6, closed=6).with_columns(revision=np.ones(6), flags=np.full(6, CLOSED))
+    shared = shared_with()
+    query = "{ window { candles { time } } }"
+    with_first, with_second = (bars.take(np.array(kept)) for kept in ([0, 1, 3], [0, 2, 3]))
+
+    for seen in (with_first, with_second):
+        context = Context(answer_of(seen), shared, takes_fragments=True)
+        result = await SCHEMA.execute(query, context_value=context)
+
+    rows = orjson.loads(orjson.dumps(result.data))["window"]["candles"]
+    assert [row["time"] for row in rows] == with_second.time.tolist()
+
+
 async def test_bars_that_are_not_stored_are_never_kept() -> None:
     context = Context(
         answer_of(bars_of(50, stored=False)),

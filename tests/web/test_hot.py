@@ -229,3 +229,38 @@ async def test_wrong_variables_of_a_hot_document_get_the_ordinary_error(
     assert hot.codes == ["BAD_USER_INPUT"]
     fresh = await chart.ask(BY_VARIABLES + "#", **(usual | variables))
     assert (hot.status, hot.body) == (fresh.status, fresh.body)
+
+
+BESIDE = """query Q($search: String!, $series: SeriesInput!) {
+  symbols(provider: "fake", search: $search) { totalCount nodes { symbol } }
+  candles(series: $series, last: 2) { candles { time } }
+}"""
+
+
+async def test_variables_that_also_say_something_else_are_another_request(chart: Chart) -> None:
+    coins = {"provider": "fake", "symbol": "COIN", "timeframe": "5m"}
+    first = await chart.ask(BESIDE, search="COIN", series=coins)
+
+    other = await chart.ask(BESIDE, search="NICKEL", series=coins)
+
+    assert first.data["symbols"]["nodes"] == [{"symbol": "COIN"}]
+    assert other.data["symbols"]["nodes"] == [{"symbol": "NICKEL"}]
+    assert other.data == (await chart.ask(BESIDE, search="NICKEL", series=coins)).data
+    assert await chart.taken() == 1
+
+
+async def test_a_provider_that_fails_a_hot_request_is_not_asked_again_for_the_error(
+    chart: Chart,
+) -> None:
+    query = f"{{ candles({SERIES}, last: 20) {{ hasEarlier }} }}"
+    await chart.ask(query)
+    chart.clock.at += 86_400_000
+    chart.provider.failing = lambda _: True
+    before = len(chart.provider.calls)
+
+    hot = await chart.ask(query)
+    between = len(chart.provider.calls)
+    cold = await chart.ask(query + "#")
+
+    assert hot.body == cold.body
+    assert between - before == len(chart.provider.calls) - between

@@ -164,7 +164,7 @@ async def test_I_before_1970(open_process):
         print(len(a.bars), a.gaps[:3])
         assert len(a.bars) == 60
 
-async def test_J_made_anew(fresh_store_url):
+async def test_J_made_anew(fresh_store_url, redis_url):
     async with open_pool(fresh_store_url) as pool:
         mine, theirs = CandleStore(pool), CandleStore(pool)
         from market.instrument import Listing
@@ -189,7 +189,7 @@ async def test_K_forming_chunk(open_process):
         (found,) = await opened.cache.fetch([opened.chain._begin(opened.request("1h", last=3)).want])
         assert found.as_of == NOW + 3300
 
-def test_L_cut():
+def test_L_cut(server_url, redis_url):
     v = pack(to_bars({0: row(0)}, 5), {"a": 1})
     for n in range(len(v)):
         assert unpack(v[:n]) is None

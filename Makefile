@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
   && { echo $$p; break; }; done)
 # Twice quiet: errors only.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# A link to a Python that the machine has replaced leads nowhere: then nothing is installed.
+$(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
 .PHONY: run test check chaos frontend schema lock bench

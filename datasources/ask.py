@@ -11,6 +11,7 @@ from db.stored import SeriesFacts
 from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
 from market.buckets import Grid
 from market.calendars import calendar
+from market.errors import InvalidBars
 from market.instrument import Instrument
 from market.resample import trades_to_bars
 from market.window import HOUR, MINUTE, Spans, Window
@@ -83,7 +84,12 @@ class Ask:
             return Page(bars, Spans((window,)))
         assert isinstance(self.provider, History)
         page = await self.provider.bars(self.base.listing, self.base.timeframe, window)
-        return Page(page.bars.checked(), page.covered.clip(window), page.not_offered.clip(window))
+        bars = page.bars.checked().slice(window)
+        off = ~np.isin(bars.time, self.grid.opening_in(window).opens)
+        if off.any():
+            at = int(bars.time[np.argmax(off)])
+            raise InvalidBars(f"no bar of {self.base.timeframe} opens at {at}")
+        return Page(bars, page.covered.clip(window), page.not_offered.clip(window))
 
     def flagged(self, bars: Bars, now: int) -> Bars:
         """Return *bars* marked by where they come from and whether they were over at *now*."""

@@ -10,7 +10,7 @@ from datasources.flights import Flights
 from datasources.found import Base, Head
 from datasources.meter import Meter
 from db.candles import CandleStore
-from market.errors import ProviderUnavailable, StoreUnavailable
+from market.errors import ProviderUnavailable, StoreUnavailable, UnknownName
 from market.instrument import Listing
 from market.lru import LRU
 from market.timeframe import MINUTE_FRAME, Timeframe
@@ -45,7 +45,9 @@ class Beginnings:
         listing = ask.base.listing
         first = self._first.get(listing)
         if first is None:
-            first = await self._flights.join(("first", listing), lambda: self._ask_first(ask))
+            first = await self._flights.join(
+                ("first", listing), lambda: self._ask_first(ask), lane=listing.provider
+            )
             if first is not None:
                 self._first.put(listing, first)
         return first
@@ -56,7 +58,11 @@ class Beginnings:
         It is the oldest one the provider offers within `MAX_PAGES` pages. `NEVER` if it offers
         none. Raises `ProviderUnavailable`.
         """
-        return await self._flights.join(("minutes", ask.base), lambda: self._settle_minutes(ask))
+        return await self._flights.join(
+            ("minutes", ask.base),
+            lambda: self._settle_minutes(ask),
+            lane=ask.base.listing.provider,
+        )
 
     async def _settle_minutes(self, ask: Ask) -> tuple[int, Head | None]:
         try:
@@ -107,6 +113,8 @@ class Beginnings:
         try:
             first = await ask.provider.first_time(ask.base.listing, timeframe, since)
             failed = False
+        except UnknownName as error:
+            raise ProviderUnavailable(name, str(error)) from error
         finally:
             seconds = time.perf_counter() - started
             self._meter.call(name, "first", seconds=seconds, failed=failed)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from datasources.found import Base, Found, Head, Want
 from datasources.meter import Meter
@@ -43,13 +43,14 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What is kept of one stretch of a series; *generations* by base as it was read."""
+    """What is kept of one stretch of a series; by base its generation and position when read."""
 
     bars: Bars
     settled: Spans
     fresh: Spans
     as_of: int
     generations: Mapping[str, int]
+    positions: Mapping[str, int]
     size: int
 
     @property
@@ -85,7 +86,9 @@ class Cache:
         self._storeless_ttl = storeless_ttl
         self._held: LRU[str, Chunk] = LRU(max_count=_MOST_HELD, max_weight=max_bytes)
         self._announced: LRU[Base, Head] = LRU(max_count=_MOST_ANNOUNCED)
+        self._unsaid: Mapping[Base, Head] = {}
         self._away = False
+        self._refusing = False
 
     async def fetch(self, wants: Sequence[Want]) -> list[Found]:
         """Return what is kept of each want, whole chunks of it. One round trip."""
@@ -98,6 +101,10 @@ class Cache:
             self._note_away(error)
             return [Found.nothing() for _ in wants]
         self._note_back()
+        if self._unsaid:
+            # What others hold, and what just came, may be from before a revision.
+            await self.moved({})
+            return [Found.nothing() for _ in wants]
         in_force = {
             base: head
             for base, value in zip(heads, values[: len(heads)], strict=True)
@@ -128,18 +135,27 @@ class Cache:
                     self._keep_one(pipe, want, truth)
                 if pipe.command_stack:
                     await pipe.execute()
+                    self._refusing = False
         except (RedisError, OSError) as error:
             self._note_away(error)
 
     async def moved(self, heads: Mapping[Base, Head]) -> None:
-        """Announce where bases stand after a write, which voids what older generations built."""
+        """Announce where bases stand after a write, which voids what older generations built.
+
+        While Redis is away that waits until it is back.
+        """
+        unsaid = {**self._unsaid, **heads}
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                for base, head in heads.items():
+                for base, head in unsaid.items():
                     self._advance(pipe, base, head)
                 await pipe.execute()
         except (RedisError, OSError) as error:
+            newest = list({**self._unsaid, **heads}.items())[-_MOST_ANNOUNCED:]
+            self._unsaid = dict(newest)
             self._note_away(error)
+        else:
+            self._unsaid = dict(self._unsaid.items() - unsaid.items())
 
     @property
     def held_bytes(self) -> int:
@@ -178,6 +194,8 @@ class Cache:
                 bars.append(chunk.bars)
                 fresh += chunk.fresh
                 passing.append(chunk.as_of)
+                # Of what is not settled a change may have been logged since it was read.
+                heads = {base: _no_later(base, head, chunk) for base, head in heads.items()}
             else:
                 bars.append(chunk.lasting)
                 fresh += chunk.settled
@@ -185,7 +203,6 @@ class Cache:
         return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
     def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
-        stored = bool(found.heads)
         for base, head in found.heads.items():
             self._advance(pipe, base, head)
         for key, window in self._chunk_keys(want).items():
@@ -193,14 +210,23 @@ class Cache:
             settled, fresh = found.settled.clip(window), found.fresh.clip(window)
             if not fresh:
                 continue
+            # What the store could not take in has no revision yet, whatever is known of its base.
+            stored = bool(found.heads) and not _lacks_revision(bars, settled)
+            heads = found.heads if stored else {}
+            generations = {base_name(base): head.generation for base, head in heads.items()}
             held = self._held.get(key)
-            if held and held.settled == settled and held.fresh == fresh:
+            if (
+                held
+                and (held.settled, held.fresh, held.generations) == (settled, fresh, generations)
+                and (fresh == settled or held.as_of >= found.as_of)
+            ):
                 continue
             facts = {
                 "settled": spans_out(settled),
                 "fresh": spans_out(fresh),
                 "as_of": found.as_of,
-                "generations": {base_name(b): h.generation for b, h in found.heads.items()},
+                "generations": generations,
+                "positions": {base_name(base): head.position for base, head in heads.items()},
             }
             value = pack(bars.take(fresh.contains(bars.time)), facts)
             pipe.set(key, value, ex=self._ttl if stored else self._storeless_ttl)
@@ -235,6 +261,12 @@ class Cache:
         return f"{self._prefix}head:{base_name(base)}"
 
     def _note_away(self, error: Exception) -> None:
+        if isinstance(error, ResponseError):
+            # It is there, but full or a replica: what it holds can still be read.
+            if not self._refusing:
+                log.warning("Redis takes nothing in: %s", type(error).__name__)
+            self._refusing = True
+            return
         if not self._away:
             log.warning("Redis is away, going on without the cache: %s", type(error).__name__)
         self._away = True
@@ -243,6 +275,17 @@ class Cache:
         if self._away:
             log.warning("Redis is back")
         self._away = False
+
+
+def _lacks_revision(bars: Bars, settled: Spans) -> bool:
+    unrevised = bars.time[bars.revision == 0]
+    return bool(len(unrevised)) and bool(settled.contains(unrevised).any())
+
+
+def _no_later(base: Base, head: Head, chunk: Chunk) -> Head:
+    """Return *head* at the position at which the bars of *chunk* were read, if that is earlier."""
+    position = chunk.positions.get(base_name(base), head.position)
+    return replace(head, position=min(head.position, position))
 
 
 def _chunk_in(value: bytes | str | None) -> Chunk | None:
@@ -255,6 +298,7 @@ def _chunk_in(value: bytes | str | None) -> Chunk | None:
         fresh=spans_in(facts["fresh"]),
         as_of=facts["as_of"],
         generations=facts["generations"],
+        positions=facts["positions"],
         size=len(value),
     )
 

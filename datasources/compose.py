@@ -51,6 +51,9 @@ def closed_hours(series: Series, window: Window) -> Spans:
     rules = calendar(series.calendar)
     if rules.around_the_clock:
         return Spans()
+    if series.session is Session.ALL:
+        # In years whose sessions are not known there were trades all the same.
+        window = window.clip(rules.known)
     return Spans((window,)) - rules.open_spans(window, series.session)
 
 

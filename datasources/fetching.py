@@ -23,7 +23,7 @@ from datasources.packing import pack, spans_in, spans_out, unpack
 from db.candles import CandleStore
 from db.stored import Write
 from market.bars import Bars
-from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable
+from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable, UnknownName
 from market.lru import LRU
 from market.window import HOUR, Spans, Window
 from plugins.base import Page
@@ -108,12 +108,14 @@ class Fetcher:
         back equal to them is not written again.
         """
         return await self._flights.join(
-            (ask.base, chunk.since), lambda: self._fly(ask, chunk, known, stored)
+            (ask.base, chunk.since),
+            lambda: self._fly(ask, chunk, known, stored),
+            lane=ask.base.listing.provider,
         )
 
     async def _fly(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
         recent = self._recent.get((ask.base, chunk.since))
-        if recent is not None and self._is_fresh(ask, chunk, recent):
+        if recent is not None and self._is_fresh(ask, chunk, recent, known):
             return recent
         if ask.offer is not None and ask.offer.local:
             return await self._ask(ask, chunk, known, stored)
@@ -121,7 +123,7 @@ class Fetcher:
         async with self._handover.hold(name):
             value = await self._handover.take(name)
             given = Fetched.unpacked(value) if value else None
-            if given is not None and self._is_fresh(ask, chunk, given):
+            if given is not None and self._is_fresh(ask, chunk, given, known):
                 return given
             # Another process may have stored the chunk while this one waited for the lock.
             known |= await self._known_now(ask.base)
@@ -173,7 +175,8 @@ class Fetcher:
         try:
             page = await ask.page(window, now)
             failed = False
-        except InvalidBars as error:
+        except (InvalidBars, UnknownName) as error:
+            # A symbol may be taken off the list after it was looked up.
             raise ProviderUnavailable(name, str(error)) from error
         finally:
             seconds = time.perf_counter() - started
@@ -217,10 +220,15 @@ class Fetcher:
             head=head,
         )
 
-    def _is_fresh(self, ask: Ask, chunk: Window, fetched: Fetched) -> bool:
+    def _is_fresh(self, ask: Ask, chunk: Window, fetched: Fetched, known: Spans) -> bool:
         now = ask.provider.clock.now()
         told_all = fetched.as_of >= chunk.until or now < chunk.until
-        return fetched.failure is None and told_all and 0 <= now - fetched.as_of < self._forming_ttl
+        if fetched.failure is not None or not told_all:
+            return False
+        # What was known then was not asked for; if the store is away now, nobody else tells it.
+        missing = Spans.of(chunk.since, min(chunk.until, fetched.as_of)) - known
+        asked = fetched.asked | fetched.not_offered
+        return not missing - asked and 0 <= now - fetched.as_of < self._forming_ttl
 
     def _remember(self, base: Base, chunk: Window, fetched: Fetched) -> None:
         self._recent.put((base, chunk.since), fetched, weight=len(fetched.bars) + 100)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
@@ -25,17 +26,20 @@ return 0
 
 
 class Flights:
-    """Work under way by key, at most *limit* pieces at once; the rest wait their turn."""
+    """Work under way by key, at most *limit* pieces of a lane at once; the rest wait their turn.
+
+    A lane is a provider: one that hangs keeps nobody else waiting.
+    """
 
     def __init__(self, limit: int) -> None:
         self._under_way: dict[Hashable, asyncio.Task[object]] = {}
-        self._room = asyncio.Semaphore(limit)
+        self._rooms = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit))
 
-    async def join(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+    async def join(self, key: Hashable, work: Callable[[], Awaitable[T]], *, lane: str) -> T:
         """Return what *work* returns, starting it only if nobody's for *key* is under way."""
         task = self._under_way.get(key)
         if task is None:
-            task = asyncio.create_task(self._run(work), name=f"flight {key}")
+            task = asyncio.create_task(self._run(work, lane), name=f"flight {key}")
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))
         # Tasks are kept by key whatever they return; one key always stands for one kind of work.
@@ -48,8 +52,8 @@ class Flights:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with self._room:
+    async def _run(self, work: Callable[[], Awaitable[T]], lane: str) -> T:
+        async with self._rooms[lane]:
             return await work()
 
     def _landed(self, key: Hashable, task: asyncio.Task[object]) -> None:

@@ -30,11 +30,16 @@ def gaps_of(
     without = np.ones(len(buckets), dtype=np.bool_)
     without[np.searchsorted(buckets.opens, bars.time)] = False
     told = found.fresh.contains(buckets.opens)
-    without &= ~((buckets.opens <= now) & (buckets.closes > now) & told)
+    unexplained = ~told
     reasons = np.full(len(buckets), _REASONS.index(otherwise))
     for reason, spans in reversed(found.unknown):
-        reasons[spans.touches(buckets.opens, buckets.closes)] = _REASONS.index(reason)
+        touched = spans.touches(buckets.opens, buckets.closes)
+        reasons[touched] = _REASONS.index(reason)
+        unexplained &= ~touched
     reasons[told] = _REASONS.index(GapReason.NO_TRADES)
+    # An answer that others began may be from before the running bucket opened.
+    later = unexplained & (found.as_of > 0) & (buckets.opens >= found.as_of)
+    without &= ~((buckets.opens <= now) & (buckets.closes > now) & (told | later))
     idle = closed_hours(series, spans_of(buckets).hull)
     reasons[idle.covers(buckets.opens, buckets.closes)] = _REASONS.index(GapReason.SESSION_CLOSED)
     pieces = _runs(buckets.opens[without], buckets.closes[without], reasons[without])

@@ -12,7 +12,7 @@ from market.bars import Bars
 from market.window import Spans, Window
 
 # Bump when the layout changes: entries of another version read as absent.
-_VERSION = 1
+_VERSION = 2
 _PREFIX = struct.Struct("<BI")
 _TYPES = {"flags": np.dtype("u1")} | dict.fromkeys(
     ("time", "trades", "revision", "updated"), np.dtype("<i8")
@@ -38,6 +38,8 @@ def unpack(value: bytes) -> tuple[Bars, dict[str, Any]] | None:
     if version != _VERSION:
         return None
     at = _PREFIX.size + length
+    if at > len(value):
+        return None
     header: dict[str, Any] = orjson.loads(value[_PREFIX.size : at])
     n = header.pop("n")
     columns: list[Any] = []

@@ -30,6 +30,7 @@ from market.calendars import calendar
 from market.errors import ProviderUnavailable
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import DAY, Spans, Window
+from market.zones import ERA
 from plugins.base import History
 from plugins.registry import Registry
 
@@ -56,7 +57,7 @@ class Job:
     @property
     def spans(self) -> Spans:
         """The time whose bars the buckets need, up to now."""
-        return spans_of(self.buckets) & Spans.of(0, self.want.now)
+        return spans_of(self.buckets) & Spans.of(ERA.since, self.want.now)
 
     @property
     def known(self) -> Spans:
@@ -157,7 +158,10 @@ class Providers:
                 return _unknown(GapReason.PROVIDER_UNAVAILABLE, spans_of(left))
             head = settled or head
         left = select(left, allowed(want.series, base, left, minutes_from))
-        return Job(want, ask, left, head, view=view) if len(left) else Found.nothing()
+        if not len(left):
+            # Where minutes begin decided that native bars stand here: when that moves, they go.
+            return Found(Bars.empty(), heads={base: head} if head else {})
+        return Job(want, ask, left, head, view=view)
 
     async def _run(self, jobs: Sequence[Job]) -> list[Found]:
         """Fetch what the jobs miss, read what they have, and compose both."""

@@ -34,6 +34,10 @@ _ACQUIRE = 5.0
 """Seconds to wait for a free connection."""
 
 
+class _MadeAnew(Exception):
+    """The database was made anew, or replaced by another, under us."""
+
+
 class CandleStore:
     """Bars in PostgreSQL. One instance serves any number of tasks."""
 
@@ -62,7 +66,7 @@ class CandleStore:
         """Return what is known of each series, None where nothing was stored. One statement."""
         async with self._connection() as connection:
             found = await connection.fetch(statements.STATES, *rows.names(keys))
-        return [rows.state(row) for row in found]
+        return self._noted(keys, [rows.state(row) for row in found])
 
     async def snapshot(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return states and bars, all as of one instant, in the order of *wanted*. One statement.
@@ -79,7 +83,8 @@ class CandleStore:
                 [clipped(w.window.since) for w in wanted],
                 [clipped(w.window.until) for w in wanted],
             )
-        return [Found(rows.state(row), rows.bars(row)) for row in found]
+        states = self._noted([w.key for w in wanted], [rows.state(row) for row in found])
+        return [Found(state, rows.bars(row)) for state, row in zip(states, found, strict=True)]
 
     async def ensure(self, series: Sequence[tuple[SeriesKey, SeriesFacts]]) -> list[int]:
         """Return the id of each series, storing those that are new."""
@@ -138,8 +143,8 @@ class CandleStore:
             check(write)
         try:
             return await self._write(writes)
-        except asyncpg.NoDataFoundError:
-            # The database was made anew under us: the ids remembered are another's.
+        except (asyncpg.NoDataFoundError, _MadeAnew):
+            # The ids remembered are another database's.
             self._ids.clear()
             self._store_id = None
             return await self._write(writes)
@@ -155,7 +160,18 @@ class CandleStore:
             raise LookupError(f"there is no series {series_id}")
         return ChangeLog(rows.changes(row), pruned=row["pruned"], head=row["head"])
 
+    def _noted(
+        self, keys: Sequence[SeriesKey], states: list[SeriesState | None]
+    ) -> list[SeriesState | None]:
+        """Return *states*, and forget remembered ids that they contradict."""
+        for key, state in zip(keys, states, strict=True):
+            if key in self._ids and (state is None or state.id != self._ids[key]):
+                # The database was made anew under us.
+                del self._ids[key]
+        return states
+
     async def _write(self, writes: Sequence[Write]) -> list[Written]:
+        store_id = await self.store_id()
         ids = await self.ensure([(write.key, write.facts) for write in writes])
         written: dict[int, Written] = {}
         # Read committed: each statement must see what was committed while it waited for a lock.
@@ -163,7 +179,8 @@ class CandleStore:
             self._connection() as connection,
             connection.transaction(isolation="read_committed"),
         ):
-            await connection.execute("SELECT open_staging()")
+            if await connection.fetchval("SELECT id FROM store, open_staging()") != store_id:
+                raise _MadeAnew
             for nth, turn in enumerate(_turns(ids)):
                 if nth:
                     await connection.execute("TRUNCATE incoming, changed, touched")

@@ -35,6 +35,11 @@ class Calendar(Protocol):
     @property
     def around_the_clock(self) -> bool: ...
 
+    @property
+    def known(self) -> Window:
+        """The time whose sessions are known."""
+        ...
+
     def sessions(self, window: Window, session: Session) -> tuple[Times, Times]:
         """Return opens and closes (ms) of every session that overlaps *window*, ascending.
 
@@ -75,6 +80,7 @@ class AroundTheClock:
     name = "24/7"
     zone = "UTC"
     around_the_clock = True
+    known = ERA
 
     def sessions(self, window: Window, session: Session) -> tuple[Times, Times]:
         window = window.clip(ERA)
@@ -105,6 +111,10 @@ class Exchange:
     @property
     def around_the_clock(self) -> bool:
         return False
+
+    @property
+    def known(self) -> Window:
+        return Window(int(self.extended_opens[0]), int(self.extended_closes[-1]))
 
     def sessions(self, window: Window, session: Session) -> tuple[Times, Times]:
         window = window.clip(ERA)

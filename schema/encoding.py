@@ -21,6 +21,8 @@ from market.lru import LRU
 
 CHUNK_BARS = 512
 _MOST_TEXTS = 100_000
+_LONGEST_KEPT = 1_000
+"""Characters of all names of a selection that is kept; clients choose them."""
 _INT_MAX = 2**31 - 1
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 Texts = list[bytes]
@@ -54,9 +56,14 @@ class Selection:
         object.__setattr__(self, "columns", tuple(columns))
 
 
-@lru_cache(maxsize=1024)
 def selection_of(fields: tuple[tuple[str, str], ...], typename: str) -> Selection:
-    """Return the selection of *fields*; hot ones are compiled once."""
+    """Return the selection of *fields*; hot ones are compiled once, unless they are very long."""
+    is_long = sum(len(name) for name, _ in fields) > _LONGEST_KEPT
+    return Selection(fields, typename) if is_long else _compiled(fields, typename)
+
+
+@lru_cache(maxsize=256)
+def _compiled(fields: tuple[tuple[str, str], ...], typename: str) -> Selection:
     return Selection(fields, typename)
 
 

@@ -22,7 +22,9 @@ def format_error(error: GraphQLError) -> dict[str, Any]:
     """
     shown = dict(error.formatted)
     cause = _cause(error)
-    if cause is None:
+    if isinstance(cause, GraphQLError):
+        if error.path is not None:  # an argument that GraphQL refused while executing
+            shown["extensions"] = {"code": BadInput.code, **(cause.extensions or {})}
         return shown
     if isinstance(cause, BargraphError):
         shown["message"] = str(cause)
@@ -57,9 +59,11 @@ def _facts(failure: BargraphError) -> dict[str, Any]:
     return facts
 
 
-def _cause(error: GraphQLError) -> BaseException | None:
-    """Return what a resolver really raised, None for a mistake of the caller."""
-    cause: BaseException | None = error.original_error
-    while isinstance(cause, GraphQLError):
+def _cause(error: GraphQLError) -> BaseException:
+    """Return what was really raised; a `GraphQLError` only for a mistake of the caller."""
+    cause: BaseException = error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
+    if isinstance(cause, GraphQLError) and error.path is not None and not cause.nodes:
+        return ValueError(cause.message)  # no place in the document: a value of ours was refused
     return cause

@@ -22,9 +22,20 @@ from graphql import (
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from market.errors import BargraphError
 from schema.candles import BarColumns, BarRows, CandleWindow, columns_of, rows_of
 from schema.encoding import Selection, Unencodable, selection_of
 from schema.prepared import LASTING, PREPARABLE, Fields, Notes, Window, WindowPlan
+
+_OF_WINDOWS = frozenset({"Candle", "Gap"})
+_MOST_FIELDS = 200_000
+"""Fields of one answer outside its bars and gaps. Lists that lead to each other multiply."""
+
+
+class AnswerTooLarge(BargraphError):
+    """An answer of more fields than one request may cost."""
+
+    code = "COST_EXCEEDED"
 
 
 class BarExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -65,6 +76,11 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
     ) -> Any:
         notes: Notes | None = getattr(self.context_value, "notes", None)
         if notes is not None:
+            if return_type.name not in _OF_WINDOWS:
+                fields = self.collect_subfields(return_type, field_details_list)
+                notes.fields += len(fields.grouped_field_set)
+                if notes.fields > _MOST_FIELDS:
+                    raise AnswerTooLarge(f"An answer holds at most {_MOST_FIELDS} fields.")
             if return_type.name not in LASTING:
                 notes.lasting = False
             elif isinstance(result, CandleWindow):

@@ -101,6 +101,8 @@ class Notes:
     windows: list[Window] = field(default_factory=list)
     lasting: bool = True
     """Whether all else in the answer stays as it is while the listings do."""
+    fields: int = 0
+    """How many fields the answer has so far, but for those of bars and gaps."""
 
     def prepared(self, data: dict[str, Any]) -> Prepared | None:
         """Return how to answer again what was answered by *data*, None if that takes more."""

@@ -76,9 +76,9 @@ class Query:
         found = await info.context.shared.directory.search(
             provider, market=market, text=search, type=type
         )
-        if last is not None:
+        if last is not None and not _is_given(info, "first"):
             # The default of `first` is for those who count from neither end.
-            first = _given(info, "first")
+            first = None
         elif first is None:
             first = _FIRST
         page = paged(
@@ -135,10 +135,10 @@ class Query:
         return await found_node(info.context.shared.directory, id)
 
 
-def _given(info: Info, argument: str) -> int | None:
-    """Return an argument as the client gave it, None where it took its default."""
+def _is_given(info: Info, argument: str) -> bool:
+    """Whether the client gave an argument another value than null."""
     field = info.selected_fields[0]
-    return field.arguments.get(argument) if isinstance(field, SelectedField) else None
+    return isinstance(field, SelectedField) and field.arguments.get(argument) is not None
 
 
 async def found_node(directory: Directory, id: strawberry.ID) -> Node | None:

@@ -123,7 +123,7 @@ class FakeProvider:
         self._natives_from = natives_from
         self._clock = clock
         frames = (NativeFrame(MINUTE_FRAME, timezone=None),) if minutes else ()
-        self._offer = HistoryOffer((*frames, *natives), page_limit, whole)
+        self._offer = HistoryOffer((*frames, *natives), page_limit, local=whole, whole=whole)
         self._natives = {frame.timeframe: frame for frame in natives}
         self.calendar = calendar(calendar_name)
         self._name = name

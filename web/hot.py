@@ -106,7 +106,10 @@ class HotRequests:
     async def _requests(self, hot: Hot, text: str, asked: GraphQLRequest) -> list[Request] | None:
         if hot.follows is None:
             return hot.prepared.requests
-        key = (text, asked.operation_name, _written(asked))
+        variables = _written(asked)
+        if variables is None:
+            return None
+        key = (text, asked.operation_name, variables)
         meant = self._meant.get(key)
         if meant is not None and meant[0] is hot:
             return meant[1]
@@ -121,7 +124,7 @@ class HotRequests:
             ]
         except BargraphError:
             return None
-        self._meant.put(key, (hot, requests), weight=len(text) + len(key[2] or b""))
+        self._meant.put(key, (hot, requests), weight=len(text) + len(variables))
         return requests
 
     def learn(

@@ -182,8 +182,12 @@ def banner(wired: Wired, listener: socket.socket) -> str:
         f"Health     {url}/readyz   Metrics {url}/metrics",
         f"Stores     {kinds}",
         f"Ready      {', '.join(entry.name for entry in entries if entry.provider) or 'none'}",
-        *(f"Disabled   {entry.name}: {entry.disabled}" for entry in off[:_SHOWN_DISABLED]),
+        *(f"Disabled   {entry.name}: {_line(entry.disabled)}" for entry in off[:_SHOWN_DISABLED]),
         *([f"Disabled   and {len(off) - _SHOWN_DISABLED} more"] if off[_SHOWN_DISABLED:] else []),
         f"Try        curl -G '{url}/graphql' --data-urlencode 'query={_QUERY}'",
     ]
     return "\n".join(lines)
+
+
+def _line(reason: str | None) -> str:
+    return (reason or "").partition("\n")[0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import numpy as np
 import pytest
 
+from datasources.found import Want
+from datasources.plan import bases_of
 from db.stored import Wanted
 from market.clock import FixedClock
-from market.window import HOUR, MINUTE, Window
+from market.window import HOUR, MINUTE, Spans, Window
 from tests.datasources.chains import NOW, RUNNING, SETTLE, Opened, Opener, on_embedded
 from tests.datasources.recount import assert_says, bars_of
 from tests.fakes import FakeProvider, Market, days_before, minutes_between, row
@@ -195,3 +198,41 @@ async def test_a_corrected_young_minute_is_shown_as_corrected(open_process: Open
 
         assert_says(answer, expected(opened, "1m")[-5:])
         assert answer.bars.revision.tolist() == [1, 1, 1, 2, 0]
+
+
+async def test_the_minute_that_opened_since_an_answer_to_others_is_no_gap(
+    open_process: Opener,
+) -> None:
+    provider = trading()
+    provider.clock.at = RUNNING + MINUTE - 100
+    async with open_process(provider) as opened:
+        provider.gate = asyncio.Event()
+        first = asyncio.create_task(opened.get("1m", last=3))
+        await provider.entered.wait()
+        provider.clock.at += 200
+        joined = asyncio.create_task(opened.get("1m", last=3))
+        provider.gate.set()
+        await first
+
+        answers = [await joined, await opened.get("1m", last=3)]
+
+    for answer in answers:
+        assert answer.bars.time.tolist()[-1] in (RUNNING, RUNNING + MINUTE)
+        assert answer.gaps == []
+
+
+async def test_what_runs_is_cached_anew_whenever_it_was_too_old(open_process: Opener) -> None:
+    async with open_process(trading()) as opened:
+        request = opened.request("1h", last=3)
+        await opened.get("1h", last=3)
+        opened.clock.at += 1100
+        await opened.get("1h", last=3)
+        bases = bases_of(request.series, request.instrument, opened.provider)
+        hour = Spans.of(NOW // HOUR * HOUR, NOW + MINUTE)
+
+        (found,) = await opened.cache.fetch(
+            [Want(request.series, request.instrument, bases, hour, opened.clock.now())]
+        )
+
+    assert found.as_of == NOW + 1100
+    assert found.bars.is_closed.tolist()[-1] is False

@@ -9,12 +9,13 @@ import pytest
 
 from datasources.found import Answer, GapReason
 from market.clock import FixedClock
-from market.errors import ProviderUnavailable
+from market.errors import ProviderUnavailable, UnknownName
 from market.instrument import Session
+from market.timeframe import DAY_FRAME
 from market.window import DAY, HOUR, MINUTE, Spans
-from plugins.base import Trade
+from plugins.base import NativeFrame, Trade
 from tests.datasources.chains import NOW, RUNNING, Opener, on_embedded
-from tests.fakes import FakeProvider, Market, days_before, minutes_between
+from tests.fakes import Call, FakeProvider, Market, days_before, minutes_between
 
 pytestmark = on_embedded
 
@@ -275,3 +276,71 @@ async def test_frames_under_a_minute_without_trades_are_not_offered(open_process
 
     assert gaps(answer) == [(RUNNING - MINUTE, RUNNING, GapReason.NOT_OFFERED)]
     assert opened.provider.calls == []
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+async def test_a_symbol_taken_off_the_list_fails_alone(
+    open_process: Opener, timeframe: str
+) -> None:
+    provider = listed()
+    gone = uuid4().hex
+    provider.markets[gone] = Market.of(())
+
+    def refused(call: Call) -> bool:
+        if call.listing.symbol == gone:
+            raise UnknownName("symbol", gone, field="symbol")
+        return False
+
+    provider.failing = refused
+    async with open_process(provider) as opened:
+        there, not_there = await opened.chain.answer(
+            [opened.request(timeframe, last=5), opened.request(timeframe, last=5, symbol=gone)]
+        )
+
+    assert isinstance(there, Answer) and len(there.bars) == 5
+    assert isinstance(not_there, ProviderUnavailable)
+
+
+async def test_bars_that_open_off_their_grid_fail_alone(open_process: Opener) -> None:
+    provider = listed()
+    slanted = uuid4().hex
+    half_past = (minute + MINUTE // 2 for minute in minutes_between(LISTED, NOW - HOUR))
+    provider.markets[slanted] = Market.of(half_past)
+    async with open_process(provider) as opened:
+        there, not_there = await opened.chain.answer(
+            [opened.request("1m", last=500), opened.request("1m", last=500, symbol=slanted)]
+        )
+
+    assert isinstance(there, Answer) and len(there.bars) == 500
+    assert isinstance(not_there, ProviderUnavailable)
+
+
+async def test_time_before_1970_is_answered_as_any_other(open_process: Opener) -> None:
+    start = -5 * 365 * DAY
+    market = Market.of(minutes_between(start, start + 3 * HOUR))
+    async with open_process(listed(market, offered_from=start, whole=True)) as opened:
+        minutes = await opened.get("1m", since=start, until=start + 4 * HOUR)
+        hours = await opened.get("1h", since=start, until=start + 4 * HOUR)
+
+    assert minutes.bars.time.tolist() == list(minutes_between(start, start + 3 * HOUR))
+    assert gaps(minutes) == [(start + 3 * HOUR, start + 4 * HOUR, GapReason.NO_TRADES)]
+    assert len(hours.bars) == 3
+
+
+async def test_days_of_years_whose_sessions_are_not_known_are_not_taken_for_closed(
+    open_process: Opener,
+) -> None:
+    # A Thursday of 1964, 15:00 UTC.
+    traded = -2000 * DAY + 15 * HOUR
+    provider = listed(
+        Market.of(minutes_between(traded, traded + HOUR)),
+        natives=[NativeFrame(DAY_FRAME, timezone=None)],
+        natives_from=traded - 9 * DAY,
+        minutes=False,
+        calendar_name="XNYS",
+    )
+    async with open_process(provider) as opened:
+        answer = await opened.get("1d", since=traded - 2 * DAY, until=traded + 2 * DAY)
+
+    assert len(answer.bars) == 1
+    assert {gap.reason for gap in answer.gaps} == {GapReason.NO_TRADES}

@@ -7,15 +7,17 @@ from uuid import uuid4
 
 import pytest
 
-from datasources.found import GapReason
-from market.bars import NATIVE
+from datasources.aggregates import head_of
+from datasources.found import Base, GapReason
+from db.stored import SeriesFacts, Write
+from market.bars import CLOSED, NATIVE
 from market.clock import FixedClock
-from market.timeframe import Timeframe
-from market.window import DAY, HOUR, MINUTE
+from market.timeframe import MINUTE_FRAME, Timeframe
+from market.window import DAY, HOUR, MINUTE, Spans
 from plugins.base import NativeFrame
 from tests.datasources.chains import NOW, RUNNING, Opened, Opener, on_embedded
 from tests.datasources.recount import assert_says, bars_of
-from tests.fakes import NATIVE_MARK, FakeProvider, Market, minutes_between
+from tests.fakes import NATIVE_MARK, FakeProvider, Market, minutes_between, to_bars
 
 pytestmark = on_embedded
 
@@ -227,3 +229,33 @@ async def test_a_provider_without_minutes_shows_native_bars_only(open_process: O
     assert len(weeks.bars) == 3
     assert len(hours.bars) == 0
     assert {gap.reason for gap in hours.gaps} <= {GapReason.NOT_OFFERED}
+
+
+async def test_minutes_that_begin_earlier_void_the_native_bars_that_were_cached(
+    open_process: Opener,
+) -> None:
+    cut = {"since": TODAY - 30 * DAY, "until": TODAY - 25 * DAY}
+    async with open_process(deep(DAY_BARS)) as opened:
+        native = await opened.get("1d", **cut)
+        rows = opened.provider.markets[opened.symbol].rows
+        earlier = {time: rows[time] for time in rows if time < MINUTES}
+        whole = Spans.of(LISTED, MINUTES)
+        write = Write(
+            key=opened.key,
+            facts=SeriesFacts(around_the_clock=True),
+            bars=to_bars(earlier, NOW, flags=CLOSED),
+            observed_at=NOW,
+            covered=whole,
+            settled=whole,
+        )
+        (written,) = await opened.store.write([write])
+        state = await opened.store.set_minutes_from(written.state.id, LISTED)
+        await opened.cache.moved({Base(opened.key.listing, MINUTE_FRAME, False): head_of(state)})
+
+        recomputed = await opened.get("1d", **cut)
+
+    assert ((native.bars.flags & NATIVE) != 0).tolist() == [True] * 5
+    assert_says(
+        recomputed, [b for b in from_all(opened, "1d") if cut["since"] <= b.time < cut["until"]]
+    )
+    assert not (recomputed.bars.flags & NATIVE).any()

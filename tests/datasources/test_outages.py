@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from db.candles import CandleStore
 from db.pool import open_pool
 from market.clock import FixedClock
-from market.window import HOUR
+from market.window import HOUR, MINUTE
 from tests.datasources.chains import NOW, RUNNING, Opened, on_embedded, opened_chain
 from tests.datasources.recount import assert_says, bars_of
-from tests.fakes import FakeProvider, Market, days_before, minutes_between
+from tests.fakes import FakeProvider, Market, days_before, minutes_between, row
 from web.bootstrap import open_redis
 
 pytestmark = on_embedded
@@ -207,3 +207,110 @@ async def test_without_both_the_provider_alone_answers(
             answer = await opened.get(timeframe, **RECENT)
 
             assert_says(answer, expected(opened, timeframe, **RECENT))
+
+
+async def test_a_revision_made_while_redis_is_away_is_announced_once_it_is_back(
+    store: CandleStore, redis: Redis, redis_url: str, redis_prefix: str, tmp_path: Path
+) -> None:
+    provider = listed()
+    other = uuid4().hex
+    provider.markets[other] = Market.of(minutes_between(LISTED, NOW))
+    target = redis_url.removeprefix("unix://").partition("?")[0]
+    wrong = RUNNING - 5 * HOUR
+    async with (
+        door_to(target, tmp_path / "redis.sock") as door,
+        open_redis(f"unix://{door.path}", 5) as behind_door,
+        opened_chain(provider, store, behind_door, redis_prefix) as writer,
+        opened_chain(provider, store, redis, redis_prefix) as reader,
+    ):
+        await reader.get("1h", **PAST)
+        await door.shut()
+        await writer.correct(wrong, row(wrong, version=1))
+        await door.open()
+        await writer.get("1m", symbol=other, last=3)
+
+        assert_says(await reader.get("1h", **PAST), expected(reader, "1h", **PAST))
+
+
+async def test_what_the_store_could_not_take_in_is_not_cached_as_if_it_had(
+    store_url: str, redis: Redis, redis_prefix: str, tmp_path: Path
+) -> None:
+    provider = listed()
+    folder = store_url.partition("host=")[2].partition("&")[0]
+    new = {"since": RUNNING + HOUR, "until": RUNNING + 2 * HOUR}
+    async with (
+        door_to(f"{folder}/.s.PGSQL.5432", tmp_path / ".s.PGSQL.5432") as door,
+        open_pool(store_url.replace(folder, str(tmp_path)), max_size=4) as pool,
+        opened_chain(provider, CandleStore(pool), redis, redis_prefix) as opened,
+    ):
+        # Now Redis knows where the base stands.
+        await opened.get("1m", last=5)
+        provider.clock.at += 4 * HOUR
+        await door.shut()
+        unrevised = await opened.get("1m", **new)
+        lasting = [await redis.ttl(key) async for key in redis.scan_iter(f"{redis_prefix}chunk:*")]
+
+        assert_says(unrevised, expected(opened, "1m", **new))
+        assert set(unrevised.bars.revision.tolist()) == {0}
+        assert max(lasting) <= 60
+
+        await door.open()
+        async for key in redis.scan_iter(f"{redis_prefix}chunk:*"):
+            if await redis.ttl(key) <= 60:
+                await redis.delete(key)
+        provider.clock.at += MINUTE
+        assert set((await opened.get("1m", **new)).bars.revision.tolist()) == {1}
+
+
+async def test_what_only_the_store_knew_is_asked_for_when_it_goes_away(
+    store_url: str, redis: Redis, redis_prefix: str, tmp_path: Path
+) -> None:
+    provider = listed()
+    folder = store_url.partition("host=")[2].partition("&")[0]
+    async with (
+        door_to(f"{folder}/.s.PGSQL.5432", tmp_path / ".s.PGSQL.5432") as door,
+        open_pool(store_url.replace(folder, str(tmp_path)), max_size=4) as pool,
+        opened_chain(provider, CandleStore(pool), redis, redis_prefix) as opened,
+    ):
+        await opened.get("1m", **RECENT)
+        provider.clock.at += 1500
+        # This asks for the youngest minutes alone.
+        await opened.get("1m", **RECENT)
+        provider.clock.at += 500
+        await door.shut()
+        await opened.flush()
+
+        assert_says(await opened.get("1m", **RECENT), expected(opened, "1m", **RECENT))
+
+
+async def test_a_database_made_anew_is_filled_again(
+    fresh_store_url: str, redis: Redis, redis_prefix: str
+) -> None:
+    provider = listed()
+    async with (
+        open_pool(fresh_store_url) as pool,
+        opened_chain(provider, CandleStore(pool), redis, redis_prefix) as opened,
+    ):
+        await opened.get("1h", **PAST)
+        await pool.execute("TRUNCATE series, bar, rollup, change RESTART IDENTITY")
+        await pool.execute("UPDATE store SET id = gen_random_uuid()")
+        await opened.flush()
+
+        assert_says(await opened.get("1h", **PAST), expected(opened, "1h", **PAST))
+
+
+async def test_a_redis_that_takes_nothing_in_is_told_of_once(
+    redis: Redis, store: CandleStore, redis_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = listed()
+    before = await redis.config_get("maxmemory", "maxmemory-policy")
+    async with opened_chain(provider, store, redis, redis_prefix) as opened:
+        await redis.config_set("maxmemory-policy", "noeviction", "maxmemory", 1)
+        try:
+            for _ in range(3):
+                provider.clock.at += HOUR // 4
+                assert_says(await opened.get("1h", **RECENT), expected(opened, "1h", **RECENT))
+        finally:
+            await redis.config_set(*(part for pair in before.items() for part in pair))
+
+    assert len(warnings(caplog, "Redis")) == 1

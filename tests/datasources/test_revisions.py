@@ -194,3 +194,19 @@ def test_the_higher_bar_wins_in_whatever_order_they_come(bars: list, order: obje
 
     highest = max(rank[:4] for rank in bars)
     assert merged == next(bar_of(rank) for rank in shuffled if rank[:4] == highest)
+
+
+@on_embedded
+async def test_an_answer_names_no_position_later_than_its_bars(open_process: Opener) -> None:
+    young = NOW // MINUTE * MINUTE - MINUTE
+    async with open_process(listed(), forming_ttl=5) as opened:
+        await opened.get("1m", last=3)
+        await opened.correct(young, row(young, version=1))
+
+        answer = await opened.get("1m", last=3)
+        (state,) = await opened.store.states([opened.key])
+
+    (head,) = answer.heads.values()
+    assert revision_at(answer.bars, young) == 1
+    # Who goes on from this answer is told of the correction.
+    assert state is not None and head.position == state.position - 1

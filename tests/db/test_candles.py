@@ -218,3 +218,21 @@ async def test_ids_remembered_from_a_database_made_anew_are_forgotten(
 
     assert written.state.id != stale
     assert len(await stored(store, key)) == 1
+
+
+async def test_bars_never_go_to_the_series_that_took_an_id_in_a_database_made_anew(
+    fresh_store_url: str,
+) -> None:
+    mine, theirs = fresh_key(), fresh_key()
+    async with open_pool(fresh_store_url) as pool:
+        store = CandleStore(pool)
+        before = await put(store, mine, minutes([T0], 10.0))
+        await pool.execute("TRUNCATE series, bar, rollup, change RESTART IDENTITY")
+        await pool.execute("UPDATE store SET id = gen_random_uuid()")
+        taken = await put(CandleStore(pool), theirs, minutes([T0], 20.0))
+
+        written = await put(store, mine, minutes([T0], 10.0))
+
+        assert taken.state.id == before.state.id != written.state.id
+        assert (await stored(store, mine)).close.tolist() == [10.0]
+        assert (await stored(store, theirs)).close.tolist() == [20.0]

@@ -391,3 +391,22 @@ async def test_no_instrument_and_no_id_is_ever_a_bug(
     assert_no_bug(await api.ask(INSTRUMENT, provider=provider, symbol=symbol, market=market))
     node = await api.ask("query Node($id: ID!) { node(id: $id) { id } }", id=symbol)
     assert node.data["node"] is None
+
+
+async def test_lists_that_lead_to_each_other_do_not_multiply_without_end(api: Api) -> None:
+    inner = " ".join(f"a{n}: name" for n in range(12))
+    query = f"{{ {'markets { providers { ' * 14} {inner} {'} } ' * 14} }}"
+
+    refused = await api.ask(query)
+
+    assert refused.codes == ["COST_EXCEEDED"]
+    assert "200000" in refused.error["message"]
+
+
+async def test_null_where_a_default_would_have_done_is_the_callers_mistake(api: Api) -> None:
+    query = 'query Q($name: String = "sim") { symbols(provider: $name) { totalCount } }'
+
+    refused = await api.ask(query, name=None)
+
+    assert refused.codes == ["BAD_USER_INPUT"]
+    assert "$name" in refused.error["message"]

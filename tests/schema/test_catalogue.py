@@ -138,6 +138,16 @@ async def test_last_counts_from_the_end_unless_first_is_given_too(api: Api) -> N
     assert names(both) == ALL[48:50]
 
 
+async def test_first_and_last_written_into_the_document_mean_the_same_as_variables(
+    api: Api,
+) -> None:
+    literal = await api.ask(
+        '{ symbols(provider: "replay", first: 4, last: 2) { edges { node { symbol } } } }'
+    )
+
+    assert names(literal.data["symbols"]) == names(await page(api, first=4, last=2)) == ALL[2:4]
+
+
 async def test_a_page_goes_on_after_a_symbol_that_is_gone(api: Api) -> None:
     connection = await page(api, first=2, after=cursor_of(("crypto", "MANY05x")))
 

@@ -19,7 +19,8 @@ from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
 from market.instrument import Listing, Series
 from market.timeframe import Timeframe
 from schema.candles import CandleWindow
-from schema.encoding import BarEncoder
+from schema.encoding import BarEncoder, selection_of
+from schema.errors import format_error
 from schema.executor import BarExecutor
 from schema.scalars import SCALARS
 
@@ -214,6 +215,28 @@ async def test_a_value_that_graphql_refuses_gives_its_errors(
     assert ordinary["errors"]
     assert written == ordinary
     assert context.fragments == 0
+
+
+@pytest.mark.parametrize(
+    "names", [["a" * 90_000], [f"a{n}" for n in range(600)]], ids=["long", "many"]
+)
+def test_a_selection_is_compiled_once_unless_a_client_makes_it_very_long(names: list[str]) -> None:
+    usual, long = (("time", "time"),), tuple((name, "time") for name in names)
+
+    assert selection_of(usual, "Candle") is selection_of(usual, "Candle")
+    assert selection_of(long, "Candle") is not selection_of(long, "Candle")
+    assert selection_of(long, "Candle") == selection_of(long, "Candle")
+
+
+async def test_a_value_that_graphql_refuses_is_a_bug_of_ours_and_masked() -> None:
+    bars = bars_of(3).with_columns(revision=np.full(3, 2**31))
+    context = Context(answer_of(bars), shared_with(), takes_fragments=True)
+
+    result = await SCHEMA.execute("{ window { candles { revision } } }", context_value=context)
+
+    shown = format_error(result.errors[0])
+    assert shown["extensions"]["code"] == "INTERNAL"
+    assert str(2**31) not in shown["message"]
 
 
 async def test_streamed_rows_go_the_ordinary_way() -> None:

@@ -264,3 +264,16 @@ async def test_a_provider_that_fails_a_hot_request_is_not_asked_again_for_the_er
 
     assert hot.body == cold.body
     assert between - before == len(chart.provider.calls) - between
+
+
+async def test_variables_that_nest_too_deep_to_be_told_apart_are_not_mixed_up(chart: Chart) -> None:
+    deep: list = []
+    for _ in range(300):
+        deep = [deep]
+    series = {"provider": "fake", "symbol": "COIN", "timeframe": "5m"}
+    await chart.ask(BY_VARIABLES, series=series)
+    await chart.ask(BY_VARIABLES, series=series, last=2, unused=deep)
+
+    other = await chart.ask(BY_VARIABLES, series=series, last=3, unused=deep)
+
+    assert len(other.data["candles"]["candles"]) == 3

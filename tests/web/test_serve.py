@@ -19,6 +19,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from plugins.registry import Entry, Registry
 from tests.conftest import scratch_database
 from tests.db.embedded.processes import Scratch, eventually
 from tests.web.serving import (
@@ -31,6 +32,9 @@ from tests.web.serving import (
     serving,
     start,
 )
+from web.bootstrap import Wired
+from web.serve import banner
+from web.settings import Settings
 
 PAIR = ["postgres", "valkey-server"]
 QUERY = """{ candles(series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1h"}, last: 2) {
@@ -122,6 +126,17 @@ def test_it_says_in_a_dozen_lines_what_it_serves(shared):
     assert "candles embedded, cache embedded" in said
     assert "Ready      replay, sim, kraken\n" in said
     assert "Disabled   nosuch: Unknown ccxt exchange 'nosuch'." in said
+
+
+def test_a_reason_of_many_lines_takes_one_of_the_dozen():
+    wordy = Entry("wordy", None, "ValueError: three wrong\nfirst\nsecond\nthird")
+    wired = Wired(Settings(_env_file=None), None, None, None, Registry([wordy]), None, None)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        lines = banner(wired, listener).splitlines()
+
+    assert "Disabled   wordy: ValueError: three wrong" in lines
+    assert "first" not in lines
 
 
 def test_the_command_it_proposes_works(shared):

@@ -63,5 +63,14 @@ def _watch(wired: Wired, metrics: Metrics) -> None:
             "limit": pool.get_max_size,
         },
     )
+    connections = wired.redis.connection_pool
+    metrics.watch_pool(
+        "redis",
+        {
+            "used": lambda: connections.get_connection_count()[1][0],
+            "open": lambda: sum(count for count, _ in connections.get_connection_count()),
+            "limit": lambda: connections.max_connections,
+        },
+    )
     metrics.watch_cache("candles", lambda: wired.cache.held_bytes)
     metrics.watch_cache("encoded", lambda: wired.shared.encoder.kept_bytes)

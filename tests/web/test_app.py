@@ -146,7 +146,10 @@ async def test_metrics_count_requests_bars_lookups_and_calls(api: Api) -> None:
     assert grown("bargraph_provider_errors_total") == 0
 
 
-async def test_metrics_show_the_pool_and_what_the_cache_holds(api: Api) -> None:
+@pytest.mark.parametrize(("pool", "limit"), [("postgres", 10), ("redis", 50)])
+async def test_metrics_show_the_pools_and_what_the_cache_holds(
+    api: Api, pool: str, limit: int
+) -> None:
     await api.ask(CANDLES, symbol="ETH/USDT")
 
     shown = await samples(api)
@@ -154,9 +157,9 @@ async def test_metrics_show_the_pool_and_what_the_cache_holds(api: Api) -> None:
     states = {
         dict(labels)["state"]: value
         for (name, labels), value in shown.items()
-        if name == "bargraph_pool_connections"
+        if name == "bargraph_pool_connections" and ("pool", pool) in labels
     }
-    assert states["limit"] == 10
+    assert states["limit"] == limit
     assert 1 <= states["open"] <= states["limit"]
     assert states["used"] == 0
     assert any(name == "bargraph_cache_bytes" and value > 0 for (name, _), value in shown.items())

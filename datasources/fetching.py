@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BARS_REMEMBERED = 200_000
 _REFUSALS_REMEMBERED = 10_000
+_HOLES_ASKED = 2
 _REFUSED_FOR = HOUR
 """How long, by the provider's clock, what it does not offer is not asked for again."""
 
@@ -145,7 +146,8 @@ class Fetcher:
         missing = Spans.of(chunk.since, min(chunk.until, now)) - known - refused
         pages: list[Page] = []
         failure: ProviderUnavailable | None = None
-        for window in missing:
+        # A chunk is one page: all of it costs no more than one of many holes.
+        for window in missing if len(missing) <= _HOLES_ASKED else (missing.hull,):
             try:
                 pages.append(await self._page(ask, window, now))
             except ProviderUnavailable as error:

@@ -12,7 +12,7 @@ from market.clock import FixedClock
 from market.errors import ProviderUnavailable, UnknownName
 from market.instrument import Session
 from market.timeframe import DAY_FRAME
-from market.window import DAY, HOUR, MINUTE, Spans
+from market.window import DAY, HOUR, MINUTE, Spans, Window
 from plugins.base import NativeFrame, Trade
 from tests.datasources.chains import NOW, RUNNING, Opener, on_embedded
 from tests.fakes import Call, FakeProvider, Market, days_before, minutes_between
@@ -344,3 +344,22 @@ async def test_days_of_years_whose_sessions_are_not_known_are_not_taken_for_clos
 
     assert len(answer.bars) == 1
     assert {gap.reason for gap in answer.gaps} == {GapReason.NO_TRADES}
+
+
+async def test_many_holes_of_a_page_are_asked_for_with_one_call(open_process: Opener) -> None:
+    provider = listed()
+    cut = {"since": HOUR_NOW - 5 * HOUR, "until": HOUR_NOW - 4 * HOUR}
+    holes = minutes_between(cut["since"], cut["until"], every=2)
+    provider.withheld = Spans(Window(minute, minute + MINUTE) for minute in holes)
+    async with open_process(provider) as opened:
+        partly = await opened.get("1m", **cut)
+        provider.withheld = Spans()
+        provider.calls.clear()
+        opened.clock.at += HOUR
+
+        whole = await opened.get("1m", **cut)
+
+    assert len(partly.bars) == 30
+    assert len(whole.bars) == 60
+    assert set(whole.bars.revision.tolist()) == {1}
+    assert len(provider.calls) <= 2

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _BARS_REMEMBERED = 200_000
 _REFUSALS_REMEMBERED = 10_000
 _HOLES_ASKED = 2
+_HANDED_OVER_FOR = 10_000
+"""Milliseconds a fetch lies in Redis; whoever takes it looks at its age, and at what it lacked."""
 _REFUSED_FOR = HOUR
 """How long, by the provider's clock, what it does not offer is not asked for again."""
 
@@ -124,13 +126,16 @@ class Fetcher:
         async with self._handover.hold(name):
             value = await self._handover.take(name)
             given = Fetched.unpacked(value) if value else None
+            if given is not None:
+                self._note_refused(ask.base, given)
             if given is not None and self._is_fresh(ask, chunk, given, known):
                 return given
             # Another process may have stored the chunk while this one waited for the lock.
             known |= await self._known_now(ask.base)
             fetched = await self._ask(ask, chunk, known, stored)
             if fetched.failure is None:
-                await self._handover.give(name, fetched.packed(), milliseconds=self._forming_ttl)
+                lasting = max(self._forming_ttl, _HANDED_OVER_FOR)
+                await self._handover.give(name, fetched.packed(), milliseconds=lasting)
             return fetched
 
     async def _known_now(self, base: Base) -> Spans:
@@ -234,10 +239,14 @@ class Fetcher:
 
     def _remember(self, base: Base, chunk: Window, fetched: Fetched) -> None:
         self._recent.put((base, chunk.since), fetched, weight=len(fetched.bars) + 100)
-        if fetched.not_offered:
-            held = self.refused(base, fetched.as_of)
-            _, at = self._refused.get(base) or (held, fetched.as_of)
-            self._refused.put(base, (held | fetched.not_offered, at if held else fetched.as_of))
+        self._note_refused(base, fetched)
+
+    def _note_refused(self, base: Base, fetched: Fetched) -> None:
+        if not fetched.not_offered:
+            return
+        held = self.refused(base, fetched.as_of)
+        _, at = self._refused.get(base) or (held, fetched.as_of)
+        self._refused.put(base, (held | fetched.not_offered, at if held else fetched.as_of))
 
 
 def same_values(fetched: Bars, stored: Bars) -> bool:

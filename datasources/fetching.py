@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -128,8 +128,8 @@ class Fetcher:
             given = Fetched.unpacked(value) if value else None
             if given is not None:
                 self._note_refused(ask.base, given)
-            if given is not None and self._is_fresh(ask, chunk, given, known):
-                return given
+                if self._is_fresh(ask, chunk, given, known):
+                    return given
             # Another process may have stored the chunk while this one waited for the lock.
             known |= await self._known_now(ask.base)
             fetched = await self._ask(ask, chunk, known, stored)
@@ -161,11 +161,16 @@ class Fetcher:
                 failure = error
                 break
             self._health.answered(ask.base.listing.provider)
-        fetched = await self._keep(ask, pages, now, stored)
-        fetched = replace(
-            fetched,
+        bars, settled, head = await self._keep(ask, pages, now, stored)
+        not_offered = Spans(window for page in pages for window in page.not_offered)
+        fetched = Fetched(
+            bars=bars,
             asked=missing,
-            not_offered=fetched.not_offered | refused.clip(chunk),
+            settled=settled,
+            fresh=_covered(pages),
+            not_offered=not_offered | refused.clip(chunk),
+            as_of=now,
+            head=head,
             failure=failure,
         )
         self._remember(ask.base, chunk, fetched)
@@ -190,10 +195,16 @@ class Fetcher:
             self._meter.call(name, "history", seconds=seconds, failed=failed)
         return page
 
-    async def _keep(self, ask: Ask, pages: Sequence[Page], now: int, stored: Bars) -> Fetched:
-        """Write the closed bars of *pages* and return all bars with their revisions."""
+    async def _keep(
+        self, ask: Ask, pages: Sequence[Page], now: int, stored: Bars
+    ) -> tuple[Bars, Spans, Head | None]:
+        """Write the closed bars of *pages*.
+
+        Return all bars with their revisions, the time that is settled, and where the base stands
+        if something was written.
+        """
         bars = ask.flagged(Bars.concat([page.bars for page in pages]), now)
-        fresh = Spans(window for page in pages for window in page.covered)
+        fresh = _covered(pages)
         over = Spans.of(fresh.hull.since, ask.closed_until(now))
         settled = fresh & Spans.of(fresh.hull.since, ask.closed_until(now - self._settle))
         known_rows = stored.take((fresh & over).contains(stored.time))
@@ -217,15 +228,7 @@ class Fetcher:
                 await self._announce({ask.base: head})
         else:
             bars = _as_stored(bars, known_rows)
-        return Fetched(
-            bars=bars,
-            asked=fresh,
-            settled=settled,
-            fresh=fresh,
-            not_offered=Spans(window for page in pages for window in page.not_offered),
-            as_of=now,
-            head=head,
-        )
+        return bars, settled, head
 
     def _is_fresh(self, ask: Ask, chunk: Window, fetched: Fetched, known: Spans) -> bool:
         now = ask.provider.clock.now()
@@ -247,6 +250,10 @@ class Fetcher:
         held = self.refused(base, fetched.as_of)
         _, at = self._refused.get(base) or (held, fetched.as_of)
         self._refused.put(base, (held | fetched.not_offered, at if held else fetched.as_of))
+
+
+def _covered(pages: Sequence[Page]) -> Spans:
+    return Spans(window for page in pages for window in page.covered)
 
 
 def same_values(fetched: Bars, stored: Bars) -> bool:

@@ -71,6 +71,11 @@ class Job:
         left = self.spans - self.known - self.refused
         return left - closed_hours(self.want.series, left.hull) if left else left
 
+    @property
+    def all_refused(self) -> Spans:
+        """The time the provider does not offer, as was known before and as it said now."""
+        return self.refused | Spans(w for fetched in self.fetched for w in fetched.not_offered)
+
     def dirty(self) -> Spans:
         """The time whose bars are read raw, because the fetch may add to it.
 
@@ -106,11 +111,10 @@ class Providers:
         """Return what providers say of each want, base after base; failures become reasons."""
         found = [Found.nothing() for _ in wants]
         awaited = [Spans() for _ in wants]
-        bases = [want.bases for want in wants]
-        for depth in range(max(map(len, bases), default=0)):
-            turn = [i for i in range(len(wants)) if depth < len(bases[i])]
+        for depth in range(max((len(want.bases) for want in wants), default=0)):
+            turn = [i for i, want in enumerate(wants) if depth < len(want.bases)]
             jobs = await asyncio.gather(
-                *(self._job(wants[i], bases[i][depth], so_far[i], found[i]) for i in turn)
+                *(self._job(wants[i], wants[i].bases[depth], so_far[i], found[i]) for i in turn)
             )
             numbered = [(i, job) for i, job in zip(turn, jobs, strict=True) if isinstance(job, Job)]
             for i, job in zip(turn, jobs, strict=True):
@@ -237,8 +241,7 @@ def _accounted(job: Job) -> bool:
 def _awaited(job: Job, part: Found) -> Spans:
     """Return the buckets that *job*'s base will decide once the provider gives what it has."""
     left = select(job.buckets, ~part.fresh.contains(job.buckets.opens))
-    refused = job.refused | Spans(window for f in job.fetched for window in f.not_offered)
-    return spans_of(select(left, ~refused.touches(left.opens, left.closes)))
+    return spans_of(select(left, ~job.all_refused.touches(left.opens, left.closes)))
 
 
 def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
@@ -267,14 +270,13 @@ def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
 
 def _explained(job: Job, stock: Stock) -> Found:
     found = compose(job.want.series, job.buckets, stock)
-    refused = Spans(window for fetched in job.fetched for window in fetched.not_offered)
+    refused = job.all_refused
     asked = Spans(window for fetched in job.fetched for window in fetched.asked)
     failed = Spans(
         chunk
         for chunk, fetched in zip(job.chunks, job.fetched, strict=True)
         if fetched.failure is not None
     )
-    refused |= job.refused
     reasons = (
         (GapReason.NOT_OFFERED, refused),
         (GapReason.PROVIDER_UNAVAILABLE, (failed | asked) - stock.fresh - refused),

@@ -76,22 +76,12 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
     ) -> Any:
         notes: Notes | None = getattr(self.context_value, "notes", None)
         if notes is not None:
-            if return_type.name not in _OF_WINDOWS:
-                fields = self.collect_subfields(return_type, field_details_list)
-                notes.fields += len(fields.grouped_field_set)
-                if notes.fields > _MOST_FIELDS:
-                    raise AnswerTooLarge(f"An answer holds at most {_MOST_FIELDS} fields.")
+            self._bound(notes, return_type, field_details_list)
             if return_type.name not in LASTING:
                 notes.lasting = False
             elif isinstance(result, CandleWindow):
                 plan = None if position_context else self._plan(return_type, field_details_list)
-                if plan is None or result.request is None:
-                    notes.lasting = False
-                else:
-                    at_root = path.prev is None and info.field_name == "candles"
-                    node = info.field_nodes[0] if at_root else None
-                    steps = tuple(path.as_list())
-                    notes.windows.append(Window(steps, result.request, plan, node))
+                _note_window(notes, result, plan, info, path)
         if isinstance(result, BarColumns):
             if position_context is None:
                 text = self._written(return_type, field_details_list, result.written)
@@ -101,6 +91,14 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
         return super().complete_object_value(
             return_type, field_details_list, info, path, result, position_context
         )
+
+    def _bound(self, notes: Notes, of: GraphQLObjectType, field_details_list: Any) -> None:
+        """Count the fields of one object. Raises `AnswerTooLarge`."""
+        if of.name in _OF_WINDOWS:
+            return
+        notes.fields += len(self.collect_subfields(of, field_details_list).grouped_field_set)
+        if notes.fields > _MOST_FIELDS:
+            raise AnswerTooLarge(f"An answer holds at most {_MOST_FIELDS} fields.")
 
     def _written(
         self,
@@ -160,6 +158,22 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
                 return None
             fields.append((name, of_field))
         return selection_of(tuple(fields), of.name)
+
+
+def _note_window(
+    notes: Notes,
+    window: CandleWindow,
+    plan: WindowPlan | None,
+    info: GraphQLResolveInfo[Any],
+    path: Path,
+) -> None:
+    """Note how to answer *window* again, or that only the executor can."""
+    if plan is None or window.request is None:
+        notes.lasting = False
+        return
+    at_root = path.prev is None and info.field_name == "candles"
+    node = info.field_nodes[0] if at_root else None
+    notes.windows.append(Window(tuple(path.as_list()), window.request, plan, node))
 
 
 def _streams(node: FieldNode) -> bool:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from market.bars import Bars
 from market.clock import Clock
 from market.instrument import Adjustment, Instrument, Listing, Session
+from market.quotes import OrderBook, Ticker
 from market.timeframe import Timeframe
 from market.window import Spans, Window
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,65 @@ class TradesHistory(Protocol):
         ...
 
 
+class Stream(Protocol[T_co]):
+    """What a provider pushes, batch by batch, until it fails or is closed.
+
+    The first batch may be empty: it says that the provider has confirmed the subscription. Where a
+    provider never confirms, the first batch is its first message. A lost connection raises
+    `ProviderUnavailable`; whoever listens decides when to open another stream, and what to ask of
+    the past. Nothing is repeated and nothing is left out between two batches of one stream.
+    """
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+    async def aclose(self) -> None:
+        """End the subscription at the provider. Called once, also after a failure."""
+        ...
+
+
 @runtime_checkable
-class Streams(Protocol):
+class StreamsBars(Protocol):
+    """The capability to push bars as they grow and close."""
+
+    def streamed_frames(self, instrument: Instrument) -> tuple[Timeframe, ...]:
+        """Return the timeframes whose bars are pushed; they stand on the grids of `history`."""
+        ...
+
+    def stream_bars(self, listing: Listing, timeframe: Timeframe) -> Stream[Bars]:
+        """Push bars as they are at the provider: whole bars, not only what was traded since.
+
+        Marked CLOSED are those that the provider itself calls final; a bar may come again after
+        that, corrected. One that is not marked closed grows until the next opens.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamsTrades(Protocol):
     """The capability to push trades as they happen."""
 
-    def stream_trades(self, listing: Listing) -> AsyncIterator[Sequence[Trade]]: ...
+    def stream_trades(self, listing: Listing) -> Stream[Sequence[Trade]]:
+        """Push every trade once, in the order of the provider."""
+        ...
+
+
+@runtime_checkable
+class StreamsBooks(Protocol):
+    """The capability to push the order book."""
+
+    def stream_book(self, listing: Listing, depth: int) -> Stream[OrderBook | None]:
+        """Push whole states of at least *depth* levels a side, where there are as many.
+
+        None stands for the empty batch. A state is whole and true: a provider that sends deltas
+        keeps the book here, checks it where a checksum is given, and begins anew after a hole.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamsTickers(Protocol):
+    """The capability to push the newest prices."""
+
+    def stream_ticker(self, listing: Listing) -> Stream[Ticker | None]:
+        """Push whole states; None stands for the empty batch."""
+        ...

@@ -10,7 +10,16 @@ import strawberry
 from datasources.health import HealthState
 from market.errors import UnknownName
 from market.instrument import Instrument, InstrumentType, Session
-from plugins.base import Description, History, Provider, Streams, TradesHistory
+from plugins.base import (
+    Description,
+    History,
+    Provider,
+    StreamsBars,
+    StreamsBooks,
+    StreamsTickers,
+    StreamsTrades,
+    TradesHistory,
+)
 from plugins.registry import Entry
 from resolvers.candles import Asked, Cut, request_of, series_for
 from resolvers.paging import Page
@@ -93,7 +102,10 @@ class ProviderType(Node):
             Capability.SYMBOLS: True,
             Capability.HISTORY: isinstance(self.provider, History),
             Capability.TRADES_HISTORY: isinstance(self.provider, TradesHistory),
-            Capability.STREAMS: isinstance(self.provider, Streams),
+            Capability.LIVE_BARS: isinstance(self.provider, StreamsBars),
+            Capability.LIVE_TRADES: isinstance(self.provider, StreamsTrades),
+            Capability.LIVE_BOOKS: isinstance(self.provider, StreamsBooks),
+            Capability.LIVE_TICKERS: isinstance(self.provider, StreamsTickers),
         }
         return [capability for capability, has in able.items() if has]
 

@@ -29,7 +29,10 @@ class Capability(StrEnum):
     SYMBOLS = "symbols"
     HISTORY = "history"
     TRADES_HISTORY = "trades_history"
-    STREAMS = "streams"
+    LIVE_BARS = "live_bars"
+    LIVE_TRADES = "live_trades"
+    LIVE_BOOKS = "live_books"
+    LIVE_TICKERS = "live_tickers"
 
 
 def _described(enum: type[E], description: str, **values: str) -> None:
@@ -104,5 +107,8 @@ _described(
     SYMBOLS="List what it has.",
     HISTORY="Return past bars.",
     TRADES_HISTORY="Return past trades, from which bars under a minute are made.",
-    STREAMS="Push trades as they happen.",
+    LIVE_BARS="Push bars as they grow and close.",
+    LIVE_TRADES="Push trades as they happen.",
+    LIVE_BOOKS="Push the order book.",
+    LIVE_TICKERS="Push the newest prices.",
 )

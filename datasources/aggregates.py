@@ -59,6 +59,11 @@ class Aggregates:
         """Whether the store answered when it was last asked."""
         return not self._away
 
+    @property
+    def views(self) -> tuple[Timeframe, ...]:
+        """The views the store has, the coarsest first; empty until `learn_views` could ask."""
+        return self._views
+
     async def fetch(self, wants: Sequence[Want], so_far: Sequence[Found]) -> list[Found]:
         """Return what the store alone can say: whole buckets in settled time, by promise 5."""
         found = [Found.nothing() for _ in wants]
@@ -79,14 +84,15 @@ class Aggregates:
                         left = select(left, left.opens < minutes_from[i])
                     # What a coarser native frame can build is its to decide, stored or not: else
                     # an answer would depend on what was asked for before.
-                    left = select(left, ~native[i].contains(left.opens))
+                    if native[i]:
+                        left = select(left, ~native[i].contains(left.opens))
                     buckets, view = self.buildable(want, bases[i][depth], left)
                     if bases[i][depth].native:
                         native[i] |= spans_of(buckets)
                     if len(buckets):
                         turn.append(i)
                         runs.append(buckets)
-                        reads.append(Read(bases[i][depth], view, spans_of(buckets).hull))
+                        reads.append(Read(bases[i][depth], view, buckets.hull))
             answers = await self.read(reads)
             for i, buckets, read, (head, bars) in zip(turn, runs, reads, answers, strict=True):
                 if head is None or head.known is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasources.found import Base
+from datasources.plan import native_grid
 from db.stored import SeriesFacts
 from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
 from market.buckets import Grid
@@ -97,3 +98,11 @@ class Ask:
         closed = bars.time < self.closed_until(now)
         flags = np.where(closed, mark | CLOSED, mark).astype(np.uint8)
         return bars.with_columns(flags=flags, updated=np.full(len(bars), now))
+
+
+def ask_of(base: Base, instrument: Instrument, provider: Provider) -> Ask:
+    """Return how *base* is asked for at *provider*."""
+    grid = Grid(base.timeframe, zone="UTC", calendar=calendar("24/7"))
+    if isinstance(provider, History):
+        grid = native_grid(base, instrument, provider.history(instrument))
+    return Ask(base, instrument, provider, grid)

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _MOST_HELD = 1_000_000
 _MOST_ANNOUNCED = 50_000
+_MOST_NAMED = 10_000
 # Bars per chunk, so that a chart of 500 reads one or two.
 _CHUNK_BARS = 512
 _MOST_CHUNKS = 64
@@ -84,6 +86,7 @@ class Cache:
         self._forming_ttl = forming_ttl
         self._ttl = ttl
         self._storeless_ttl = storeless_ttl
+        self._max_bytes = max_bytes
         self._held: LRU[str, Chunk] = LRU(max_count=_MOST_HELD, max_weight=max_bytes)
         self._announced: LRU[Base, Head] = LRU(max_count=_MOST_ANNOUNCED)
         self._unsaid: Mapping[Base, Head] = {}
@@ -133,9 +136,12 @@ class Cache:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for want, truth in zip(wants, found, strict=True):
                     self._keep_one(pipe, want, truth)
-                if pipe.command_stack:
-                    await pipe.execute()
-                    self._refusing = False
+                replies = await pipe.execute(raise_on_error=False)
+            refusal = next((reply for reply in replies if isinstance(reply, RedisError)), None)
+            if refusal is not None:
+                self._note_away(refusal)
+            elif replies:
+                self._refusing = False
         except (RedisError, OSError) as error:
             self._note_away(error)
 
@@ -206,10 +212,11 @@ class Cache:
         for base, head in found.heads.items():
             self._advance(pipe, base, head)
         for key, window in self._chunk_keys(want).items():
-            bars = found.bars.slice(window)
-            settled, fresh = found.settled.clip(window), found.fresh.clip(window)
+            fresh = found.fresh.clip(window)
             if not fresh:
                 continue
+            settled = found.settled.clip(window)
+            bars = found.bars.slice(window)
             # What the store could not take in has no revision yet, whatever is known of its base.
             stored = bool(found.heads) and not _lacks_revision(bars, settled)
             heads = found.heads if stored else {}
@@ -230,7 +237,8 @@ class Cache:
             }
             value = pack(bars.take(fresh.contains(bars.time)), facts)
             pipe.set(key, value, ex=self._ttl if stored else self._storeless_ttl)
-            if (chunk := _chunk_in(value)) is not None:
+            # Not the bars at hand: a slice would keep all they were cut from.
+            if len(value) <= self._max_bytes and (chunk := _chunk_in(value)) is not None:
                 self._hold(key, chunk)
 
     def _advance(self, pipe: Redis, base: Base, head: Head) -> None:
@@ -278,8 +286,8 @@ class Cache:
 
 
 def _lacks_revision(bars: Bars, settled: Spans) -> bool:
-    unrevised = bars.time[bars.revision == 0]
-    return bool(len(unrevised)) and bool(settled.contains(unrevised).any())
+    unrevised = bars.revision == 0
+    return bool(unrevised.any()) and bool(settled.contains(bars.time[unrevised]).any())
 
 
 def _no_later(base: Base, head: Head, chunk: Chunk) -> Head:
@@ -321,10 +329,12 @@ def _listing_parts(listing: Listing) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=_MOST_NAMED)
 def base_name(base: Base) -> str:
     return _digest((*_listing_parts(base.listing), str(base.timeframe)))
 
 
+@lru_cache(maxsize=_MOST_NAMED)
 def _series_name(series: Series) -> str:
     cut = (str(series.timeframe), series.timezone, series.session.value, series.calendar)
     return _digest((*_listing_parts(series.listing), *cut))

@@ -20,14 +20,13 @@ from datasources.compose import buckets_in, select, spans_of
 from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
 from datasources.gaps import gaps_of, joined
 from datasources.meter import Meter
-from datasources.plan import bases_of
+from datasources.plan import bases_of, offer_of
 from datasources.providers import Providers
 from market.buckets import grid
 from market.calendars import calendar
 from market.errors import BargraphError, ProviderUnavailable
 from market.instrument import Series, Session
 from market.window import Spans, Window
-from plugins.base import History
 from plugins.registry import Registry
 
 _ROUNDS = 12
@@ -140,7 +139,7 @@ class Chain:
         provider = self._registry.get(series.listing.provider)
         now = provider.clock.now()
         until = now if request.until is None else min(request.until, now)
-        offer = provider.history(request.instrument) if isinstance(provider, History) else None
+        offer = offer_of(provider, request.instrument)
         unreachable = GapReason.NOT_FETCHED
         bases = bases_of(series, request.instrument, provider)
         if offer is None or offer.whole or not bases:

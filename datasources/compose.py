@@ -39,7 +39,7 @@ def buckets_in(series: Series, spans: Spans) -> Buckets:
 
 
 def select(buckets: Buckets, mask: Mask) -> Buckets:
-    return Buckets(buckets.opens[mask], buckets.closes[mask])
+    return buckets if mask.all() else Buckets(buckets.opens[mask], buckets.closes[mask])
 
 
 def spans_of(buckets: Buckets) -> Spans:
@@ -71,28 +71,31 @@ def compose(series: Series, buckets: Buckets, stock: Stock) -> Found:
 
     A bucket that runs at `as_of` is whole if everything until then is at hand; its bar is forming.
     """
-    started = buckets.opens < stock.as_of
-    idle = closed_hours(series, spans_of(buckets).hull) if len(buckets) else Spans()
-    settled_mask = (stock.settled | idle).covers(buckets.opens, buckets.closes)
-    settled_mask &= buckets.closes <= stock.as_of
-    reached = np.minimum(buckets.closes, stock.as_of)
-    fresh_mask = settled_mask | ((stock.fresh | idle).covers(buckets.opens, reached) & started)
-    bars = _bars(series, select(buckets, fresh_mask), stock)
+    idle = closed_hours(series, buckets.hull)
+    is_settled = (stock.settled | idle).covers(buckets.opens, buckets.closes)
+    is_settled &= buckets.closes <= stock.as_of
+    settled = fresh = select(buckets, is_settled)
+    if settled is not buckets:
+        started = buckets.opens < stock.as_of
+        reached = np.minimum(buckets.closes, stock.as_of)
+        is_fresh = (stock.fresh | idle).covers(buckets.opens, reached) & started
+        fresh = select(buckets, is_settled | is_fresh)
+    settled_spans = spans_of(settled)
     return Found(
-        bars=bars,
-        settled=spans_of(select(buckets, settled_mask)),
-        fresh=spans_of(select(buckets, fresh_mask)),
+        bars=_bars(series, fresh, stock),
+        settled=settled_spans,
+        fresh=settled_spans if fresh is settled else spans_of(fresh),
         as_of=stock.as_of,
         heads={stock.base: stock.head} if stock.head else {},
     )
 
 
 def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
-    rules = calendar(series.calendar)
     if series.timeframe == MINUTE_FRAME == stock.base.timeframe and series.session is Session.ALL:
         # In every zone a minute is a minute.
         bars = stock.bars.visible()
         return bars.take(_opening(bars, buckets))
+    rules = calendar(series.calendar)
     keep = None
     if series.session is not Session.ALL and not rules.around_the_clock and not stock.base.native:
         keep = in_session(stock.bars.time, rules, series.session)

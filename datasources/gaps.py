@@ -40,7 +40,7 @@ def gaps_of(
     # An answer that others began may be from before the running bucket opened.
     later = unexplained & (found.as_of > 0) & (buckets.opens >= found.as_of)
     without &= ~((buckets.opens <= now) & (buckets.closes > now) & (told | later))
-    idle = closed_hours(series, spans_of(buckets).hull)
+    idle = closed_hours(series, buckets.hull)
     reasons[idle.covers(buckets.opens, buckets.closes)] = _REASONS.index(GapReason.SESSION_CLOSED)
     pieces = _runs(buckets.opens[without], buckets.closes[without], reasons[without])
     between = Spans((window,)) - spans_of(buckets)

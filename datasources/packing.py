@@ -17,16 +17,14 @@ _PREFIX = struct.Struct("<BI")
 _TYPES = {"flags": np.dtype("u1")} | dict.fromkeys(
     ("time", "trades", "revision", "updated"), np.dtype("<i8")
 )
-_FLOAT = np.dtype("<f8")
+_LAYOUT = tuple((name, _TYPES.get(name, np.dtype("<f8"))) for name in Bars.COLUMNS)
+_ROW = sum(dtype.itemsize for _, dtype in _LAYOUT)
 
 
 def pack(bars: Bars, facts: dict[str, Any]) -> bytes:
     """Return *bars* and JSON-able *facts* as one value: version, header length, header, columns."""
     header = orjson.dumps({"n": len(bars), **facts})
-    columns = (
-        getattr(bars, name).astype(_TYPES.get(name, _FLOAT), copy=False).tobytes()
-        for name in Bars.COLUMNS
-    )
+    columns = [np.ascontiguousarray(getattr(bars, name), dtype).data for name, dtype in _LAYOUT]
     return b"".join((_PREFIX.pack(_VERSION, len(header)), header, *columns))
 
 
@@ -42,11 +40,10 @@ def unpack(value: bytes) -> tuple[Bars, dict[str, Any]] | None:
         return None
     header: dict[str, Any] = orjson.loads(value[_PREFIX.size : at])
     n = header.pop("n")
+    if at + n * _ROW > len(value):
+        return None
     columns: list[Any] = []
-    for name in Bars.COLUMNS:
-        dtype = _TYPES.get(name, _FLOAT)
-        if at + n * dtype.itemsize > len(value):
-            return None
+    for _, dtype in _LAYOUT:
         columns.append(np.frombuffer(value, dtype, n, at))
         at += n * dtype.itemsize
     return Bars(*columns), header

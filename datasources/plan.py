@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 
@@ -18,13 +19,26 @@ from plugins.base import History, HistoryOffer, NativeFrame, Provider, TradesHis
 _NATIVES_TRIED = 2
 
 
+def offer_of(provider: Provider, instrument: Instrument) -> HistoryOffer | None:
+    """Return what of *instrument*'s past *provider* offers, None if it gives no history."""
+    if not _gives_history(type(provider)):
+        return None
+    return cast("History", provider).history(instrument)
+
+
+@lru_cache(maxsize=1024)
+def _gives_history(kind: type[Provider]) -> bool:
+    # `isinstance` would look at every member of the protocol each time.
+    return issubclass(kind, History)
+
+
 def bases_of(series: Series, instrument: Instrument, provider: Provider) -> tuple[Base, ...]:
     """Return the bases of *series* in the order in which they are asked.
 
     Minutes come before every native frame, because only they build every other frame alike. A
     series under a minute comes from a native frame of seconds, else from trades.
     """
-    offer = provider.history(instrument) if isinstance(provider, History) else None
+    offer = offer_of(provider, instrument)
     frames = offer.frames if offer else ()
     bases = []
     short = series.timeframe.unit is Unit.SECOND

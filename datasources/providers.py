@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datasources.aggregates import Aggregates, Read
-from datasources.ask import Ask
+from datasources.ask import Ask, ask_of
 from datasources.beginnings import Beginnings
 from datasources.compose import (
     Stock,
@@ -22,16 +22,13 @@ from datasources.compose import (
 )
 from datasources.fetching import Fetched, Fetcher
 from datasources.found import Base, Found, GapReason, Head, Want
-from datasources.plan import native_grid
 from datasources.views import view_grid
 from market.bars import VOID, Bars
-from market.buckets import Buckets, Grid
-from market.calendars import calendar
+from market.buckets import Buckets
 from market.errors import ProviderUnavailable
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import DAY, Spans, Window
 from market.zones import ERA
-from plugins.base import History
 from plugins.registry import Registry
 
 _ATTEMPTS = 3
@@ -131,10 +128,7 @@ class Providers:
 
     def ask(self, want: Want, base: Base) -> Ask:
         provider = self._registry.get(base.listing.provider)
-        grid = Grid(base.timeframe, zone="UTC", calendar=calendar("24/7"))
-        if isinstance(provider, History):
-            grid = native_grid(base, want.instrument, provider.history(want.instrument))
-        return Ask(base, want.instrument, provider, grid)
+        return ask_of(base, want.instrument, provider)
 
     async def first_bar(self, want: Want) -> int | None:
         """Return when the listing begins, None if nothing is offered.

@@ -35,6 +35,11 @@ class Buckets:
     def __iter__(self) -> Iterator[Window]:
         return map(Window, self.opens.tolist(), self.closes.tolist())
 
+    @property
+    def hull(self) -> Window:
+        """The smallest window around all of them; empty (0, 0) where there is none."""
+        return Window(int(self.opens[0]), int(self.closes[-1])) if len(self) else Window(0, 0)
+
 
 class Grid:
     """The buckets of a timeframe in a zone and a session; of times outside `ERA` it tells nothing.
@@ -71,6 +76,10 @@ class Grid:
             wanted = slice(*np.searchsorted(groups.opens, (window.since, window.until)))
             return Buckets(groups.opens[wanted], groups.closes[wanted])
         starts, ends = self._stretches(window)
+        if _are_one(starts, ends, step):
+            since = int(starts[0]) + max(0, -((int(starts[0]) - window.since) // step)) * step
+            opens = np.arange(since, min(int(ends[-1]), window.until), step)
+            return Buckets(opens, opens + step)
         # Of each stretch, the positions of its buckets that open in the window: [first, past).
         first = np.maximum(0, -((starts - window.since) // step))
         past = np.maximum(first, -((starts - np.minimum(ends, window.until)) // step))
@@ -157,6 +166,13 @@ def grid(series: Series) -> Grid:
 @lru_cache(maxsize=1024)
 def _grid(timeframe: Timeframe, zone: str, session: Session, calendar_name: str) -> Grid:
     return Grid(timeframe, zone=zone, session=session, calendar=calendar(calendar_name))
+
+
+def _are_one(starts: Times, ends: Times, step: int) -> bool:
+    """Whether stretches touch and are whole buckets long, so that all buckets are equally far."""
+    if not len(starts) or (starts[1:] != ends[:-1]).any():
+        return False
+    return not ((ends - starts) % step).any()
 
 
 def _apart(edges: Times) -> tuple[Times, Times]:

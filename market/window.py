@@ -50,14 +50,9 @@ class Spans:
     __slots__ = ("_windows",)
 
     def __init__(self, windows: Iterable[Window] = ()) -> None:
-        merged: list[Window] = []
-        for window in sorted(w for w in windows if not w.empty):
-            if merged and window.since <= merged[-1].until:
-                if window.until > merged[-1].until:
-                    merged[-1] = Window(merged[-1].since, window.until)
-            else:
-                merged.append(window)
-        self._windows = tuple(merged)
+        given = [window for window in windows if window.since < window.until]
+        # Nearly all spans are one window: most time is known in one piece.
+        self._windows = tuple(given) if len(given) < 2 else _merged(given)
 
     @classmethod
     def of(cls, since: int, until: int) -> Spans:
@@ -69,6 +64,8 @@ class Spans:
         if not len(opens):
             return cls()
         apart = np.flatnonzero(opens[1:] > closes[:-1])
+        if not len(apart):
+            return cls.of(int(opens[0]), int(closes[-1]))
         starts = opens[np.concatenate(([0], apart + 1))]
         ends = closes[np.concatenate((apart, [len(closes) - 1]))]
         return cls(Window(int(s), int(e)) for s, e in zip(starts, ends, strict=True))
@@ -125,12 +122,15 @@ class Spans:
         return Spans(left)
 
     def clip(self, window: Window) -> Spans:
-        return self & Spans((window,))
+        return self if window.contains(self.hull) else self & Spans((window,))
 
     def covers(self, opens: Times, closes: Times) -> Mask:
         """Return, for each `[opens[i], closes[i])`, whether all of it lies inside one span."""
         if not self._windows:
             return closes <= opens
+        if len(self._windows) == 1:
+            (only,) = self._windows
+            return np.asarray(((opens >= only.since) & (closes <= only.until)) | (closes <= opens))
         since = np.array([w.since for w in self._windows], dtype=np.int64)
         until = np.array([w.until for w in self._windows], dtype=np.int64)
         at = np.searchsorted(since, opens, side="right") - 1
@@ -150,6 +150,9 @@ class Spans:
 
     def contains(self, times: Times) -> Mask:
         """Return, for each instant, whether it lies inside a span."""
+        if len(self._windows) == 1:
+            (only,) = self._windows
+            return np.asarray((times >= only.since) & (times < only.until))
         return self.covers(times, times + 1)
 
     @property
@@ -163,3 +166,15 @@ class Spans:
         if not self._windows:
             return Window(0, 0)
         return Window(self._windows[0].since, self._windows[-1].until)
+
+
+def _merged(windows: list[Window]) -> tuple[Window, ...]:
+    """Return the same time as windows of which no two touch, oldest first."""
+    merged: list[Window] = []
+    for window in sorted(windows):
+        if merged and window.since <= merged[-1].until:
+            if window.until > merged[-1].until:
+                merged[-1] = Window(merged[-1].since, window.until)
+        else:
+            merged.append(window)
+    return tuple(merged)

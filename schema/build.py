@@ -14,6 +14,7 @@ from schema.catalogue import MarketType, ProviderType, SymbolType
 from schema.executor import BarExecutor
 from schema.query import Query
 from schema.scalars import SCALARS
+from schema.subscription import Subscription
 
 
 class BargraphSchema(strawberry.Schema):
@@ -36,6 +37,7 @@ def build_schema(
     """Return the schema with *extensions* taking part in every execution."""
     return BargraphSchema(
         query=Query,
+        subscription=Subscription,
         types=[MarketType, ProviderType, SymbolType],
         extensions=list(extensions),
         execution_context_class=BarExecutor,

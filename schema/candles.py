@@ -10,14 +10,14 @@ from typing import cast
 
 import strawberry
 
+from datasources.cursors import CandleCursor
 from datasources.found import Answer, Gap, GapReason, Request
 from market.bars import FROM_TRADES, NATIVE, Bars
 from market.instrument import Adjustment, Series, Session
 from resolvers.candles import Asked
-from resolvers.cursors import CandleCursor
 from resolvers.summary import Trend, summarise
 from schema.context import Info
-from schema.encoding import BarEncoder, Selection, write_columns
+from schema.encoding import BarEncoder, Selection, write_columns, write_rows
 from schema.enums import BarSource
 from schema.scalars import Timestamp
 
@@ -158,17 +158,24 @@ class SeriesSummary:
 
 @dataclass(frozen=True, slots=True)
 class BarRows:
-    """The bars of an answer, which `schema.executor` completes as a list of `Candle`."""
+    """Bars that `schema.executor` completes as a list of `Candle`.
 
-    answer: Answer
-    encoder: BarEncoder
+    *encoder* keeps what it wrote of *series*; without one, as for an event that is written once and
+    not asked for again, nothing is kept.
+    """
+
+    series: Series
+    bars: Bars
+    encoder: BarEncoder | None = None
 
     def __iter__(self) -> Iterator[Candle]:
-        return iter(rows_of(self.answer.bars))
+        return iter(rows_of(self.bars))
 
     def written(self, selection: Selection) -> bytes:
         """Return the JSON of the selected fields. Raises `Unencodable`."""
-        return self.encoder.rows(self.answer.series, self.answer.bars, selection)
+        if self.encoder is None:
+            return b"[" + write_rows(self.bars, selection) + b"]"
+        return self.encoder.rows(self.series, self.bars, selection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +204,10 @@ class CandleWindow:
     @strawberry.field(description="The bars as rows, oldest first.")
     def candles(self, info: Info) -> list[Candle]:
         # The executor completes both in one pass, or makes objects of them if it must.
-        return cast(list[Candle], BarRows(self.answer, info.context.shared.encoder))
+        return cast(
+            list[Candle],
+            BarRows(self.answer.series, self.answer.bars, info.context.shared.encoder),
+        )
 
     @strawberry.field(description="The same bars as columns.")
     def columns(self) -> CandleColumns:

@@ -14,6 +14,7 @@ from datasources.recent import RecentAnswers
 from db.candles import CandleStore
 from market.errors import BargraphError, StoreUnavailable
 from resolvers.directory import Directory
+from resolvers.live_bars import LiveSources
 from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
 from schema.prepared import Notes
@@ -27,6 +28,7 @@ class Shared:
     answers: RecentAnswers
     store: CandleStore
     health: HealthBoard
+    live: LiveSources
     encoder: BarEncoder
     max_bars: int
     max_pages: int

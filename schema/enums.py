@@ -9,6 +9,8 @@ import strawberry
 
 from datasources.found import GapReason
 from datasources.health import HealthState
+from datasources.live.events import FeedState
+from datasources.live.tail_events import ResetReason
 from market.instrument import Adjustment, InstrumentType, Session
 from resolvers.summary import Trend
 
@@ -111,4 +113,21 @@ _described(
     LIVE_TRADES="Push trades as they happen.",
     LIVE_BOOKS="Push the order book.",
     LIVE_TICKERS="Push the newest prices.",
+)
+_described(
+    FeedState,
+    "How a live feed is doing.",
+    LIVE="What happens is sent as it happens.",
+    CATCHING_UP="What was missed is being read; it follows.",
+    STALLED="Nothing comes although something should, or it cannot be stored. It is tried again.",
+    DISCONNECTED="The provider, or what carries its events, is out of reach. It is tried again.",
+)
+_described(
+    ResetReason,
+    "Why it cannot be proved that nothing was missed.",
+    LOG_PRUNED="The cursor is older than the log of changes.",
+    STORE_REPLACED="The cursor is from another candle store.",
+    POSITION_UNKNOWN="The cursor names a position that the store does not have, or another series.",
+    NO_STORE="The candle store was out of reach when the cursor was made, or is now.",
+    OVERFLOW="More happened at once than could be sent.",
 )

@@ -60,7 +60,7 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
                 text = self._written(row_type, field_details_list, items.written)
                 if text is not None:
                     return text
-            items = rows_of(items.answer.bars)
+            items = rows_of(items.bars)
         return super().complete_iterable_value(
             item_type, field_details_list, info, path, items, position_context
         )

@@ -27,9 +27,9 @@ from graphql import (
 )
 from graphql.execution.values import get_argument_values, get_variable_values
 
+from datasources.cursors import CandleCursor
 from datasources.found import Answer, Request
 from resolvers.candles import Asked, Cut, cut_of
-from resolvers.cursors import CandleCursor
 from schema.encoding import BarEncoder, Selection, write_columns
 
 Fields = tuple[tuple[str, str], ...]

@@ -18,6 +18,7 @@ from db.pool import open_pool
 from market.clock import Clock
 from plugins.registry import Factory, ProviderContext, open_registry
 from web.app import build_app
+from web.background import Background
 from web.bootstrap import Wired, open_redis, open_shared, wire
 from web.clock import SystemClock
 from web.meter import ChainMeter
@@ -105,6 +106,7 @@ async def served_with(
     meter = ChainMeter(metrics)
     assert settings.database_url is not None
     assert settings.redis_url is not None
+    background = Background()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             open_pool(settings.database_url.get_secret_value(), connect_timeout=1)
@@ -116,9 +118,17 @@ async def served_with(
             open_registry(providers, context=ProviderContext(clock), installed=())
         )
         shared, cache = await stack.enter_async_context(
-            open_shared(settings, registry, CandleStore(pool), redis, clock=clock, meter=meter)
+            open_shared(
+                settings,
+                registry,
+                CandleStore(pool),
+                redis,
+                clock=clock,
+                meter=meter,
+                background=background,
+            )
         )
-        wired = Wired(settings, None, pool, redis, registry, cache, shared)
+        wired = Wired(settings, None, pool, redis, registry, cache, shared, background)
         yield await stack.enter_async_context(client_of(build_app(wired, metrics)))
         await forget(wired)
 

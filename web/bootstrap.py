@@ -41,6 +41,8 @@ from plugins.sim.provider import SimProvider
 from resolvers.directory import Directory
 from schema.context import Shared
 from schema.encoding import BarEncoder
+from web.background import Background
+from web.live_wiring import Links, open_live
 from web.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Wired:
     registry: Registry
     cache: Cache
     shared: Shared
+    background: Background
 
 
 @asynccontextmanager
@@ -70,6 +73,7 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
     Raises what keeps it from starting: `EmbeddedStartFailed`, `StoreUnavailable`, `SchemaEdited`
     and its like.
     """
+    background = Background()
     async with AsyncExitStack() as stack:
         embedded = None
         if None in (settings.database_url, settings.redis_url):
@@ -90,9 +94,17 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
             open_registry(_factories(settings, pool), context=ProviderContext(clock))
         )
         shared, cache = await stack.enter_async_context(
-            open_shared(settings, registry, CandleStore(pool), redis, clock=clock, meter=meter)
+            open_shared(
+                settings,
+                registry,
+                CandleStore(pool),
+                redis,
+                clock=clock,
+                meter=meter,
+                background=background,
+            )
         )
-        yield Wired(settings, embedded, pool, redis, registry, cache, shared)
+        yield Wired(settings, embedded, pool, redis, registry, cache, shared, background)
 
 
 @asynccontextmanager
@@ -120,25 +132,36 @@ async def open_shared(
     *,
     clock: Clock,
     meter: Meter,
+    background: Background,
 ) -> AsyncIterator[tuple[Shared, Cache]]:
     """Yield what requests share over *store*, *redis* and the providers, and the chain's cache."""
     health = HealthBoard(clock)
     async with AsyncExitStack() as stack:
-        chain, cache = await stack.enter_async_context(
+        links = await stack.enter_async_context(
             open_chain(settings, registry, store, redis, meter=meter, health=health)
         )
-        answers = RecentAnswers(chain, registry, forming_ttl=int(settings.forming_ttl * 1000))
-        stack.push_async_callback(answers.aclose)
+        live = await stack.enter_async_context(
+            open_live(
+                links,
+                redis,
+                background,
+                role=settings.role,
+                prefix=settings.redis_prefix,
+                grace_ms=int(settings.feed_grace * 1000),
+                settle_ms=int(settings.settle * 1000),
+            )
+        )
         shared = Shared(
             directory=Directory(registry, health),
-            answers=answers,
+            answers=links.answers,
             store=store,
             health=health,
+            live=live.sources,
             encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )
-        yield shared, cache
+        yield shared, links.cache
 
 
 @asynccontextmanager
@@ -150,8 +173,8 @@ async def open_chain(
     *,
     meter: Meter,
     health: HealthBoard,
-) -> AsyncIterator[tuple[Chain, Cache]]:
-    """Yield the chain over *store*, *redis* and the providers, and its cache."""
+) -> AsyncIterator[Links]:
+    """Yield the chain over *store*, *redis* and the providers, with its parts."""
     forming_ttl = int(settings.forming_ttl * 1000)
     cache = Cache(
         redis,
@@ -177,7 +200,10 @@ async def open_chain(
         providers = Providers(
             registry, aggregates, fetcher, beginnings, max_pages=settings.max_pages
         )
-        yield Chain(registry, cache, aggregates, providers, meter=meter), cache
+        chain = Chain(registry, cache, aggregates, providers, meter=meter)
+        answers = RecentAnswers(chain, registry, forming_ttl=forming_ttl)
+        stack.push_async_callback(answers.aclose)
+        yield Links(chain, aggregates, fetcher, cache, answers, store, registry, health)
 
 
 def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -29,6 +30,14 @@ class WrongSettings(BargraphError):
     """Settings that cannot be used; the message names each with its value and what is allowed."""
 
     code = "WRONG_SETTINGS"
+
+
+class Role(StrEnum):
+    """What a process does: answer clients, feed what they watch, or both."""
+
+    API = "api"
+    FEEDS = "feeds"
+    ALL = "all"
 
 
 _HOST = r"([^\s:@\[\]]*|\[[0-9a-fA-F:.]+(%\w+)?\])(:\d{1,5})?"
@@ -79,6 +88,14 @@ def _names(value: object) -> object:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
+
+
+def _origins(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        parts = urlsplit(name)
+        if parts.scheme not in {"http", "https"} or name != f"{parts.scheme}://{parts.netloc}":
+            raise ValueError("must be origins, each a scheme and a host, without a path")
+    return names
 
 
 class Settings(BaseSettings):
@@ -140,13 +157,39 @@ class Settings(BaseSettings):
         120, ge=0, le=86_400, description="Seconds after its close that a bar is looked at again"
     )
     forming_ttl: float = Field(1, gt=0, le=60, description="Seconds a forming bar may be old")
+    role: Role = Field(Role.ALL, description="What this process does: `api`, `feeds` or `all`")
+    feed_grace: float = Field(
+        30, ge=10, le=86_400, description="Seconds a live feed goes on after its last viewer left"
+    )
     cache_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Bytes of candles each process keeps"
     )
     encoded_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Bytes of JSON of closed candles each process keeps"
     )
-    max_body: int = Field(1_000_000, ge=1000, description="Bytes of one HTTP request's body")
+    max_body: int = Field(
+        1_000_000, ge=1000, description="Bytes of one HTTP request's body, or WebSocket message"
+    )
+
+    allowed_origins: Annotated[
+        tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_origins)
+    ] = Field(
+        None,
+        description="Other sites whose pages may subscribe, such as https://app.example.com, "
+        "separated by commas; absent: none",
+    )
+    connection_init_timeout: float = Field(
+        3, gt=0, le=300, description="Seconds a WebSocket has until its `connection_init`"
+    )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="WebSockets and streams one process may have"
+    )
+    max_connections_per_address: int = Field(
+        4_000, ge=1, le=1_000_000, description="Of these, how many one address may have"
+    )
+    max_operations: int = Field(
+        100, ge=1, le=10_000, description="Operations one WebSocket may run at a time"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -161,5 +161,5 @@ async def opened_chain(
         redis,
         meter=meter or NoMeter(),
         health=health,
-    ) as (chain, cache):
-        yield Opened(chain, cache, store, redis, provider, prefix, health)
+    ) as links:
+        yield Opened(links.chain, links.cache, store, redis, provider, prefix, health)

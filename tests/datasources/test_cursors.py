@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import BadInput
-from resolvers.cursors import CandleCursor
+from datasources.cursors import CandleCursor
 
 POSITIONS = st.dictionaries(st.integers(1, 2**53), st.integers(0, 2**53), max_size=4)
 INSTANTS = st.integers(-(2**53), 2**53)

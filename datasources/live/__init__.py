@@ -1,0 +1,1 @@
+"""Live streams: one upstream of each for all processes, and what is heard of it."""

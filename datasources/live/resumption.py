@@ -1,0 +1,125 @@
+"""Begin a viewer's bars with a snapshot, or with exactly what it missed since its cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from datasources.aggregates import key_of
+from datasources.cursors import CandleCursor
+from datasources.found import Answer, Request
+from datasources.live.base_tail import BaseTail, joined
+from datasources.live.series_tail import NEWEST, SeriesTail
+from datasources.live.tail_events import RangeChanged, ResetReason, Snapshot, TailEvent, Update
+from datasources.live.tail_reading import TailReads
+from db.candles import CandleStore
+from market.bars import Bars
+from market.errors import BargraphError, StoreUnavailable
+from market.window import Window
+
+AnswerAll = Callable[[Sequence[Request]], Awaitable[Sequence[Answer | BargraphError]]]
+_CHANGES_AT_ONCE = 1_000
+
+
+class NotResumable(Exception):
+    """A cursor from which nobody can prove what followed."""
+
+    def __init__(self, reason: ResetReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Resumption:
+    """What a viewer is given before it joins the tail; to be asked once the tail is followed."""
+
+    def __init__(self, store: CandleStore, reads: TailReads, answer: AnswerAll) -> None:
+        self._store = store
+        self._reads = reads
+        self._answer = answer
+
+    async def begin(
+        self, tail: SeriesTail, followed: BaseTail, after: CandleCursor | None
+    ) -> list[TailEvent]:
+        """Return the first events of a viewer. Raises `BargraphError` if there are no bars."""
+        reset = None
+        if after is not None:
+            try:
+                return await self.since(tail, followed, after)
+            except NotResumable as broken:
+                reset = broken.reason
+            except StoreUnavailable:
+                reset = ResetReason.NO_STORE
+        snapshot = await self.snapshot(tail, reset)
+        try:
+            # The snapshot may be a moment older than what the tail has told.
+            return [snapshot, *await self.since(tail, followed, snapshot.cursor)]
+        except (NotResumable, StoreUnavailable):
+            return [snapshot]
+
+    async def snapshot(self, tail: SeriesTail, reset: ResetReason | None) -> Snapshot:
+        """Return the newest bars. Raises `BargraphError`."""
+        request = Request(tail.series, tail.instrument, since=None, until=None, last=NEWEST)
+        (answer,) = await self._answer([request])
+        if isinstance(answer, BargraphError):
+            raise answer
+        try:
+            store = await self._store.store_id()
+        except StoreUnavailable:
+            store = None
+        return Snapshot(tail.series, answer.bars, CandleCursor.of(answer, store), reset)
+
+    async def since(
+        self, tail: SeriesTail, followed: BaseTail, cursor: CandleCursor
+    ) -> list[TailEvent]:
+        """Return what was closed or revised since *cursor*, up to what the tail has told.
+
+        Raises `NotResumable`, `StoreUnavailable`.
+        """
+        if cursor.store is None:
+            raise NotResumable(ResetReason.NO_STORE)
+        if cursor.store != await self._store.store_id():
+            raise NotResumable(ResetReason.STORE_REPLACED)
+        told = followed.told_window
+        changes, positions = await self._changes(tail, cursor)
+        affected = tail.affected(changes, cursor.told_until, told.now, running=False)
+        buckets, beyond = affected.buckets, affected.beyond
+        reached = CandleCursor(cursor.store, positions, max(cursor.told_until, told.now))
+        if len(buckets) > NEWEST:
+            beyond = joined(beyond, Window(int(buckets.opens[0]), int(buckets.closes[-1])))
+            closed = Bars.empty()
+        else:
+            (reading,) = await self._reads.read([(tail, buckets)], told)
+            closed = reading.bars.closed()
+            beyond = joined(beyond, reading.withdrawn)
+        events: list[TailEvent] = []
+        if beyond is not None:
+            events.append(RangeChanged(beyond.since, beyond.until, reached))
+        bars = closed.merge(tail.running(followed.forming, told.now))
+        if len(bars):
+            events.append(Update(bars, reached, passing=not len(closed)))
+        return events
+
+    async def _changes(
+        self, tail: SeriesTail, cursor: CandleCursor
+    ) -> tuple[list[Window], dict[int, int]]:
+        """Return what the logs of all bases have past *cursor*, and the positions they end at."""
+        states = await self._store.states([key_of(base) for base in tail.bases])
+        found = {state.id: state for state in states if state is not None}
+        if cursor.positions.keys() - found.keys():
+            raise NotResumable(ResetReason.POSITION_UNKNOWN)
+        windows: list[Window] = []
+        positions: dict[int, int] = {}
+        for series_id, state in found.items():
+            # A base that was not stored then has changed from its beginning.
+            position = cursor.positions.get(series_id, 0)
+            if position > state.position:
+                raise NotResumable(ResetReason.POSITION_UNKNOWN)
+            while position < state.position:
+                log = await self._store.changes(series_id, after=position, limit=_CHANGES_AT_ONCE)
+                if log.pruned > position:
+                    raise NotResumable(ResetReason.LOG_PRUNED)
+                if not log.changes:
+                    break
+                windows += [Window(change.since, change.until) for change in log.changes]
+                position = log.changes[-1].position
+            positions[series_id] = position
+        return windows, positions

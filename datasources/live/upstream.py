@@ -1,0 +1,178 @@
+"""Hold one stream of a provider open: join, notice when it falls silent, begin anew.
+
+What was pushed comes in order through a bounded queue, between the words `JOINED` (from here on
+nothing is missing) and `Lost` (from here on something may be). Whoever reads decides what to ask
+of the past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from market.errors import BargraphError, ProviderUnavailable
+from plugins.base import Stream
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_JOIN_SECONDS = 10.0
+"""How long a provider may take to confirm, or to say anything, before history is asked without."""
+_LEAST_SILENCE, _MOST_SILENCE = 30.0, 900.0
+_SILENCE_FACTOR = 20
+"""A stream that was silent this many times longer than it usually is has stalled."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_KNOWN_AFTER = 10
+"""Batches after which it is known how often a stream speaks."""
+_QUEUED = 1_000
+_CLOSE_SECONDS = 5.0
+
+
+class Joined(Enum):
+    """The one value of its kind."""
+
+    JOINED = "joined"
+
+
+JOINED = Joined.JOINED
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The stream ended or stalled; another is opened after a pause."""
+
+    reason: str
+    stalled: bool = False
+
+
+class _Stalled(Exception):
+    """A stream that still stands and says nothing."""
+
+
+class Upstream(Generic[T]):
+    """Reads one stream at a time and opens the next when it fails; `run` does the work.
+
+    *quiet* says whether silence means nothing now, because the exchange is closed. *wake* is set
+    whenever something was put into `pushed`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opening: Callable[[], Stream[T]],
+        *,
+        quiet: Callable[[], bool],
+        wake: asyncio.Event,
+    ) -> None:
+        self._name = name
+        self._opening = opening
+        self._quiet = quiet
+        self._wake = wake
+        self.pushed: asyncio.Queue[T | Joined | Lost] = asyncio.Queue(_QUEUED)
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            lasted, lost = await self._one_stream()
+            log.warning("%s: %s", self._name, lost.reason)
+            await self._put(lost)
+            pause = _FIRST_PAUSE if lasted else min(pause * 2, _LONGEST_PAUSE)
+            # Spread out: a provider that drops all its streams is not met by all at once.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+    async def _one_stream(self) -> tuple[bool, Lost]:
+        """Read a stream to its end; return whether it gave anything, and why it ended."""
+        reading = Reading()
+        stream: Stream[T] | None = None
+        try:
+            stream = self._opening()
+            await self._read(stream, reading)
+            return reading.lasted, Lost("the stream ended")
+        except _Stalled as silence:
+            return reading.lasted, Lost(str(silence), stalled=True)
+        except ProviderUnavailable as failure:
+            return reading.lasted, Lost(failure.reason)
+        except (BargraphError, OSError) as failure:
+            return reading.lasted, Lost(str(failure))
+        finally:
+            if stream is not None:
+                await _close(self._name, stream)
+
+    async def _put(self, pushed: T | Joined | Lost) -> None:
+        await self.pushed.put(pushed)
+        self._wake.set()
+
+    async def _read(self, stream: Stream[T], reading: Reading) -> None:
+        batches = aiter(stream)
+        coming: asyncio.Future[T] | None = None
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(anext(batches))
+                done, _ = await asyncio.wait([coming], timeout=reading.patience)
+                if done:
+                    batch, coming = coming.result(), None
+                    reading.came()
+                    if not reading.joined:
+                        reading.joined = True
+                        await self._put(JOINED)
+                    await self._put(batch)
+                elif not reading.joined:
+                    # It may have joined without a word. When it speaks, the past is asked again.
+                    await self._put(JOINED)
+                    reading.wait_for_first()
+                elif not self._quiet():
+                    raise _Stalled(f"silent for {reading.patience:.0f} seconds")
+        except StopAsyncIteration:
+            return
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+
+class Reading:
+    """How often a stream speaks, and so how long its silence may last."""
+
+    def __init__(self) -> None:
+        self.joined = False
+        self.patience = _JOIN_SECONDS
+        self._at = self._loop_time()
+        self._usual = 0.0
+        self._batches = 0
+
+    @property
+    def lasted(self) -> bool:
+        """Whether more came than the word that it is joined."""
+        return self._batches > 1
+
+    def came(self) -> None:
+        now = self._loop_time()
+        if self._batches:
+            # Slow to forget a long pause: nobody is reconnected for trading in bursts.
+            self._usual = max(0.9 * self._usual, now - self._at)
+        self._at = now
+        self._batches += 1
+        self.patience = min(max(_SILENCE_FACTOR * self._usual, _LEAST_SILENCE), _MOST_SILENCE)
+        if self._batches < _KNOWN_AFTER:
+            self.patience = _MOST_SILENCE
+
+    def wait_for_first(self) -> None:
+        self.patience = _MOST_SILENCE
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _close(name: str, stream: Stream[T]) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await stream.aclose()
+    except Exception:
+        log.exception("%s did not close", name)

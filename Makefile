@@ -12,10 +12,14 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
-.PHONY: run test check chaos frontend schema lock bench
+.PHONY: run cluster test check chaos frontend schema lock bench
 
 run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
+
+# Two processes that answer clients and two that feed them, as one server.
+cluster: $(VENV)/run.stamp frontend/dist/graphiql.html
+	@exec $(BIN)/python -m web cluster
 
 test: check
 	@$(BIN)/python -m pytest

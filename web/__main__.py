@@ -7,10 +7,14 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from market.errors import BargraphError
+
+_MOST_PROCESSES = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,24 +26,40 @@ def main(arguments: list[str] | None = None) -> int:
     serving.add_argument(
         "--stop-with-parent", action="store_true", help="stop when the starting process ends"
     )
+    serving.add_argument(
+        "--role", choices=("api", "feeds", "all"), help="answer clients, feed them, or both"
+    )
+    serving.add_argument(
+        "--workers", type=_count, default=1, help="processes that share the address"
+    )
+    serving.add_argument("--fd", type=int, help="a socket that listens already, by its number")
+    clustering = commands.add_parser("cluster", help="serve by several processes of each role")
+    clustering.add_argument("--api", type=_count, default=2, help="processes that answer clients")
+    clustering.add_argument("--feeds", type=_count, default=2, help="processes that feed them")
     exporting = commands.add_parser("schema", help="print the GraphQL schema")
     exporting.add_argument("--check", type=Path, help="compare with this file instead")
     chosen = parser.parse_args(arguments)
     if chosen.command == "schema":
         return _schema(chosen.check)
     try:
-        _serve(parent if chosen.stop_with_parent else None)
+        if chosen.command == "cluster":
+            _serve_by_many(["api"] * chosen.api + ["feeds"] * chosen.feeds)
+        elif chosen.workers > 1:
+            _serve_by_many([chosen.role] * chosen.workers)
+        else:
+            parent_watched = parent if chosen.stop_with_parent else None
+            _serve(parent_watched, role=chosen.role, fd=chosen.fd)
     except BargraphError as failure:
         print(f"Bargraph cannot run: {failure}", file=sys.stderr)
         return 1
     return 0
 
 
-def _serve(parent: int | None) -> None:
+def _serve(parent: int | None, *, role: str | None, fd: int | None) -> None:
     # Imported here: the schema can be printed without a server, a wrong setting shows at once.
     from web.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings()
+    settings = load_settings(**({} if role is None else {"role": role}))
     _log(settings.log_level)
 
     import uvloop  # noqa: PLC0415
@@ -47,9 +67,28 @@ def _serve(parent: int | None) -> None:
     from web.clock import SystemClock  # noqa: PLC0415
     from web.serve import serve  # noqa: PLC0415
 
-    served = serve(settings, clock=SystemClock(), parent=parent)
+    listener = None if fd is None else socket.socket(fileno=fd)
+    served = serve(settings, clock=SystemClock(), parent=parent, listener=listener)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(served)
+
+
+def _serve_by_many(roles: Sequence[str | None]) -> None:
+    from web.settings import Role, load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    _log(settings.log_level)
+
+    from web.processes import run_processes  # noqa: PLC0415
+
+    asyncio.run(run_processes(settings, [Role(role or settings.role) for role in roles]))
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {_MOST_PROCESSES}")
+    return number
 
 
 def _schema(compared: Path | None) -> int:

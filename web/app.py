@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from schema.build import build_schema
 from schema.context import Context
@@ -17,38 +17,72 @@ from web.graphiql import graphiql_routes
 from web.graphql_http import GraphQLEndpoint
 from web.health import health_routes
 from web.hot import HotRequests
+from web.live.counts import LiveCounts
+from web.live.endpoint import Live
+from web.live.execution import Executions
+from web.live.limits import LiveLimits
 from web.meter import ChainMeter
 from web.metrics import Metrics, metrics_route
 from web.persisted import PersistedQueries
+from web.settings import Settings
 
 BUNDLE = Path(__file__).parents[1] / "frontend" / "dist"
 _PERSISTED_FOR = timedelta(days=7)
 
 
 def build_app(wired: Wired, metrics: Metrics) -> Starlette:
-    """Return the application over what is wired."""
+    """Return the application over what is wired. Its state has `live`, to be drained at the end."""
     documents = Documents()
     prefix = wired.settings.redis_prefix
     schema = build_schema([documents.extension])
     meter = ChainMeter(metrics)
+    persisted = PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR)
+    executions = Executions(
+        schema=schema,
+        documents=documents,
+        context=lambda: Context(wired.shared, takes_fragments=True),
+        format_error=format_error,
+        persisted=persisted,
+    )
+    live = Live(
+        executions,
+        limits=live_limits(wired.settings),
+        counts=LiveCounts(metrics.registry),
+        origins=wired.settings.allowed_origins or (),
+    )
     endpoint = GraphQLEndpoint(
         schema=schema,
         documents=documents,
-        context=lambda _: Context(wired.shared, takes_fragments=True),
+        context=lambda _: executions.context(),
         format_error=format_error,
-        persisted=PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR),
+        persisted=persisted,
         metrics=metrics,
         hot=HotRequests(wired.shared, documents, schema.core, meter=meter),
+        live=live,
         max_body=wired.settings.max_body,
     )
     _watch(wired, metrics)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", live),
             *graphiql_routes(BUNDLE),
             *health_routes(wired),
             metrics_route(metrics),
         ]
+    )
+    app.state.live = live
+    return app
+
+
+def live_limits(settings: Settings) -> LiveLimits:
+    """Return the limits of live transport that *settings* say."""
+    return LiveLimits(
+        init_timeout=settings.connection_init_timeout,
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+        operations=settings.max_operations,
+        message_bytes=settings.max_body,
     )
 
 

@@ -31,6 +31,7 @@ from db.embedded.servers import EmbeddedServers, embedded_servers
 from db.migrations import migrate
 from db.pool import open_pool
 from market.clock import Clock
+from plugins.alpaca import AlpacaProvider, Keys
 from plugins.base import Provider
 from plugins.ccxt_exchange import CcxtProvider
 from plugins.registry import Factory, ProviderContext, Registry, open_registry
@@ -91,7 +92,11 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
         )
         redis = await stack.enter_async_context(open_redis(redis_url, settings.redis_pool))
         registry = await stack.enter_async_context(
-            open_registry(_factories(settings, pool), context=ProviderContext(clock))
+            open_registry(
+                _factories(settings, pool),
+                context=ProviderContext(clock),
+                disabled=_disabled(settings),
+            )
         )
         shared, cache = await stack.enter_async_context(
             open_shared(
@@ -212,6 +217,12 @@ def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
     def sim(context: ProviderContext) -> Provider:
         return SimProvider(clock=context.clock, seed=settings.sim_seed)
 
+    def alpaca(context: ProviderContext) -> Provider:
+        assert settings.alpaca_key_id is not None
+        assert settings.alpaca_secret_key is not None
+        keys = Keys(settings.alpaca_key_id, settings.alpaca_secret_key)
+        return AlpacaProvider(keys, clock=context.clock, feed=settings.alpaca_feed)
+
     def exchange(name: str, context: ProviderContext) -> Provider:
         return CcxtProvider(name, clock=context.clock)
 
@@ -219,9 +230,20 @@ def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
     if settings.replay_dir is not None:
         factories["replay"] = partial(_replay, settings, pool)
     factories["sim"] = sim
+    factories["alpaca"] = alpaca
     for name in settings.ccxt_exchanges:
         factories.setdefault(name, partial(exchange, name))
     return factories
+
+
+def _disabled(settings: Settings) -> dict[str, str]:
+    """Return why built-in providers cannot be used, by name."""
+    keys = {
+        "ALPACA_KEY_ID": settings.alpaca_key_id,
+        "ALPACA_SECRET_KEY": settings.alpaca_secret_key,
+    }
+    absent = [name for name, key in keys.items() if key is None]
+    return {"alpaca": f"{' and '.join(absent)} must be set"} if absent else {}
 
 
 async def _replay(

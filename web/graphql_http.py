@@ -6,11 +6,12 @@ processing all take part. Every answer, refusals included, is a GraphQL response
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from time import perf_counter
 from typing import Any
 
+import orjson
 import strawberry
 from graphql import GraphQLError, OperationType
 from starlette.requests import ClientDisconnect, Request
@@ -26,11 +27,14 @@ from web.graphql_request import (
     METHODS,
     BadRequest,
     MethodNotAllowed,
+    NotAcceptable,
     RequestRefused,
     read_request,
 )
-from web.graphql_response import LEGACY, graphql_response, negotiate
-from web.hot import HotRequests
+from web.graphql_response import LEGACY, MODERN, graphql_response, negotiate
+from web.hot import Failures, HotRequests
+from web.live.endpoint import Live, StreamedResponse
+from web.live.framing import Framing, framing_of
 from web.metrics import Metrics
 from web.persisted import PersistedQueries, PersistedQueryNotFound
 
@@ -54,7 +58,8 @@ class GraphQLEndpoint:
 
     *schema* must have `documents.extension` among its extensions. *context* makes the value that
     resolvers see, from each request whose document parsed. *format_error* writes one error as the
-    client may see it. *hot* answers what it has seen before.
+    client may see it. *hot* answers what it has seen before. *live* streams subscriptions, and
+    whatever is accepted as a stream only.
     Bodies have at most *max_body* bytes and arrive in *body_timeout* seconds.
     """
 
@@ -68,6 +73,7 @@ class GraphQLEndpoint:
         persisted: PersistedQueries,
         metrics: Metrics,
         hot: HotRequests | None = None,
+        live: Live | None = None,
         max_body: int = 1_000_000,
         body_timeout: float = 30.0,
     ) -> None:
@@ -80,11 +86,13 @@ class GraphQLEndpoint:
         self._persisted = persisted
         self._metrics = metrics
         self._hot = hot
+        self._live = live
         self._max_body = max_body
         self._body_timeout = body_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
+        response: Response | StreamedResponse
         if request.method == "OPTIONS":
             response = Response(status_code=204, headers={"allow": METHODS})
         else:
@@ -94,12 +102,16 @@ class GraphQLEndpoint:
                 return
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response | StreamedResponse:
         started = perf_counter()
         exchange = _Exchange()
+        response: Response | StreamedResponse
         try:
-            payload = await self._answer(request, exchange)
-            response = self._encode(request, exchange, payload)
+            answer = await self._answer(request, exchange)
+            if isinstance(answer, StreamedResponse):
+                response = answer
+            else:
+                response = self._encode(request, exchange, answer)
         except RequestRefused as refusal:
             unregistered = isinstance(refusal, PersistedQueryNotFound)
             exchange.outcome = "unregistered" if unregistered else "refused"
@@ -132,13 +144,25 @@ class GraphQLEndpoint:
             head=request.method == "HEAD",
         )
 
-    async def _answer(self, request: Request, exchange: _Exchange) -> dict[str, Any]:
-        exchange.media_type = negotiate(", ".join(request.headers.getlist("accept")))
+    async def _answer(
+        self, request: Request, exchange: _Exchange
+    ) -> dict[str, Any] | StreamedResponse:
+        accept = ", ".join(request.headers.getlist("accept"))
+        framing = framing_of(accept) if self._live is not None else None
+        streams_all = False
+        try:
+            exchange.media_type = negotiate(accept)
+        except NotAcceptable:
+            if framing is None:
+                raise
+            streams_all, exchange.media_type = True, MODERN
         asked = await read_request(
             request, max_body=self._max_body, body_timeout=self._body_timeout
         )
         text, digest = await self._persisted.resolve(asked)
-        again = await self._hot.again(text, asked) if self._hot is not None else {}
+        again: tuple[orjson.Fragment, Operation] | Failures = {}
+        if self._hot is not None and not streams_all:
+            again = await self._hot.again(text, asked)
         if isinstance(again, tuple):
             data, operation = again
             exchange.operation = self._metrics.operation(operation.name)
@@ -151,7 +175,12 @@ class GraphQLEndpoint:
         except GraphQLError as error:
             return self._request_errors(exchange, [error])
         operation = find_operation(document, asked.operation_name)
-        _refuse_type(operation, request.method)
+        _refuse_type(operation, request.method, framing)
+        streams = streams_all or operation.type is OperationType.SUBSCRIPTION
+        if streams and self._live is not None and framing is not None:
+            response = self._live.stream(request, replace(asked, query=text), framing)
+            exchange.type, exchange.outcome = operation.type.value, "ok"
+            return response
 
         made = self._context(request)
         context = await made if isawaitable(made) else made
@@ -207,8 +236,11 @@ def _is_fault(error: GraphQLError) -> bool:
     return cause is not None and not isinstance(cause, BargraphError | GraphQLError)
 
 
-def _refuse_type(operation: Operation, method: str) -> None:
-    if operation.type is OperationType.SUBSCRIPTION:
-        raise BadRequest("Subscriptions are not served over plain HTTP: use a WebSocket.")
+def _refuse_type(operation: Operation, method: str, framing: Framing | None) -> None:
+    if operation.type is OperationType.SUBSCRIPTION and (framing is None or method == "HEAD"):
+        raise BadRequest(
+            "Subscriptions are not served over plain HTTP: use a WebSocket, or accept "
+            "`text/event-stream` or `multipart/mixed;subscriptionSpec=1.0`."
+        )
     if operation.type is OperationType.MUTATION and method != "POST":
         raise MethodNotAllowed("Mutations need POST.", allow="POST")

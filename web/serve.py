@@ -19,12 +19,16 @@ from market.clock import Clock
 from market.errors import BargraphError, StoreUnavailable
 from web.app import build_app
 from web.bootstrap import Wired, wire
+from web.live.endpoint import Live
+from web.live.frames import FramesProtocol
 from web.meter import ChainMeter
 from web.metrics import Metrics
 from web.settings import Settings, WrongSettings
 
 log = logging.getLogger(__name__)
 
+_FAREWELL = 1.0
+"""Seconds that live connections get to take their leave, before anything else ends."""
 _GRACE = 3
 """Seconds that requests under way get to finish."""
 _LONGEST_END = 5.0
@@ -44,27 +48,42 @@ class AddressInUse(BargraphError):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us.
+    """A server that leaves signals to us, and sends off those on live connections first.
 
-    uvicorn raises them once more when it has stopped, which would end the process before it has
+    uvicorn raises signals once more when it has stopped, which would end the process before it has
     closed what it opened.
     """
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._live.drain(_FAREWELL)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def serve(settings: Settings, *, clock: Clock, parent: int | None = None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    clock: Clock,
+    parent: int | None = None,
+    listener: socket.socket | None = None,
+) -> None:
     """Serve until a signal, the loss of the embedded servers, or the end of the process *parent*.
 
+    *listener* is a socket that listens already, perhaps for several processes.
     The process has 5 seconds to end, from when it is told to. Raises `BargraphError` for what
     keeps it from starting or from going on.
     """
     serving: asyncio.Future[uvicorn.Server] = asyncio.get_running_loop().create_future()
-    with _listening(settings.host, settings.port) as listener:
+    with listener or listening(settings.host, settings.port) as heard:
         told = asyncio.create_task(_told_to_stop(parent), name="stop")
-        running = asyncio.create_task(_run(settings, clock, listener, serving), name="server")
+        running = asyncio.create_task(_run(settings, clock, heard, serving), name="server")
         try:
             await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
             faulthandler.dump_traceback_later(_LONGEST_END, exit=True)
@@ -106,17 +125,20 @@ async def _run(
     """Wire everything and serve on *listener*; *serving* is given the server once it answers."""
     metrics = Metrics()
     async with wire(settings, clock=clock, meter=ChainMeter(metrics)) as wired:
+        app = build_app(wired, metrics)
         config = uvicorn.Config(
-            build_app(wired, metrics),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
-            ws="websockets-sansio",
+            ws=FramesProtocol,
+            ws_max_size=settings.max_body,
             ws_per_message_deflate=False,
+            ws_ping_interval=None,  # ours are messages of the protocol, on any server
         )
-        server = _Server(config)
+        server = _Server(config, app.state.live)
         serving.set_result(server)
         print(banner(wired, listener), flush=True)  # noqa: T201 - it is for people to read
         await _until_over(server, wired, listener)
@@ -126,7 +148,7 @@ async def _until_over(server: uvicorn.Server, wired: Wired, listener: socket.soc
     """Run *server* until it ends or the embedded servers do, and raise what failed."""
     answering = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
     warming = asyncio.create_task(_warm_calendars(), name="calendars")
-    ends = [answering]
+    ends = [answering, asyncio.create_task(wired.background.watch(), name="background")]
     if wired.embedded is not None:
         ends.append(asyncio.create_task(wired.embedded.watch(), name="embedded servers"))
     try:
@@ -151,7 +173,8 @@ async def _warm_calendars() -> None:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens. Raises `AddressInUse`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

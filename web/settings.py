@@ -72,6 +72,13 @@ def _redis_options(url: SecretStr) -> SecretStr:
     return url
 
 
+def _key(key: SecretStr) -> SecretStr:
+    # What a header cannot carry is refused here; where it is sent, errors would quote it.
+    if not re.fullmatch(r"[!-~]{1,200}", key.get_secret_value()):
+        raise ValueError("must be 1 to 200 letters, digits and signs without spaces")
+    return key
+
+
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError("must be a folder that exists")
@@ -135,6 +142,15 @@ class Settings(BaseSettings):
     ccxt_exchanges: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
         ("binance", "kraken", "coinbase", "okx", "bybit"),
         description="Exchanges to offer through ccxt, by ccxt's names, separated by commas",
+    )
+    alpaca_key_id: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
+        None, description="Id of the server's key at Alpaca, for market data; absent: no `alpaca`"
+    )
+    alpaca_secret_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
+        None, description="Secret of the server's key at Alpaca"
+    )
+    alpaca_feed: Literal["iex", "sip"] = Field(
+        "iex", description="Feed of Alpaca's stocks where a series names none; sip is paid for"
     )
     replay_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         None, description="Folder of recordings to replay; absent: none"

@@ -34,6 +34,9 @@ WRONG = {
     "database_pool": (["0", "501", "ten"], "at least 1, at most 500"),
     "redis_pool": (["1", "5001", "inf"], "at least 2, at most 5000"),
     "statement_timeout": (["0", "nan", "inf", "3601", "soon"], "more than 0, at most 3600"),
+    "alpaca_key_id": (["two words", "\u00e9", "x" * 201], "without spaces"),
+    "alpaca_secret_key": (["two words", "line\nbreak", "x" * 201], "without spaces"),
+    "alpaca_feed": (["otc", "SIP", "best"], "'iex' or 'sip'"),
     "replay_dir": (["absent", "file"], "folder that exists"),
     "replay_from": (
         ["yesterday", "2025-01-31", "2025-01-31T14:30:00", "nan", "1e30"],
@@ -50,7 +53,7 @@ WRONG = {
     "max_body": (["999", "1MB"], "at least 1000"),
 }
 ANYTHING_GOES = {"host", "ccxt_exchanges"}
-SECRET = {"database_url", "accounts_url", "redis_url"}
+SECRET = {"database_url", "accounts_url", "redis_url", "alpaca_key_id", "alpaca_secret_key"}
 
 
 def test_every_setting_is_tried_with_a_wrong_value():
@@ -111,6 +114,8 @@ def test_passwords_of_accepted_urls_stay_out_of_what_is_printed(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"postgresql://someone:{PASSWORD}@h/d")
     monkeypatch.setenv("ACCOUNTS_URL", f"mysql+asyncmy://someone:{PASSWORD}@h/d")
     monkeypatch.setenv("REDIS_URL", f"rediss://someone:{PASSWORD}@h:6379/0")
+
+    monkeypatch.setenv("ALPACA_SECRET_KEY", PASSWORD)
 
     settings = load_settings()
 

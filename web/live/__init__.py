@@ -1,0 +1,1 @@
+"""Subscriptions on their way to clients: WebSockets, Server-Sent Events and multipart."""

@@ -1,0 +1,160 @@
+"""All live transport of one process: its sockets, its streams, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from web.graphql_request import GraphQLRequest, RequestRefused
+from web.live.admission import Admission
+from web.live.connection import Connection, Greet
+from web.live.counts import LiveCounts
+from web.live.execution import Executions
+from web.live.frames import FramesProtocol
+from web.live.framing import SSE, Framing
+from web.live.groups import Groups
+from web.live.limits import LiveLimits
+from web.live.messages import GOING_AWAY, PROTOCOL, UNKNOWN_SUBPROTOCOL
+from web.live.operations import Operations
+from web.live.origin import Origins
+from web.live.stream import Stream
+from web.live.writer import writer_of
+
+
+async def greet_everyone(_payload: dict[str, Any] | None) -> None:
+    """Let every client connect."""
+
+
+class Live:
+    """An ASGI application for WebSockets, and the maker of streams for the one that has HTTP.
+
+    Pages of our own origin and of *origins* may connect, and programs, which have none.
+    """
+
+    def __init__(
+        self,
+        executions: Executions,
+        *,
+        limits: LiveLimits,
+        counts: LiveCounts,
+        origins: Iterable[str] = (),
+        greet: Greet = greet_everyone,
+    ) -> None:
+        self._limits = limits
+        self._counts = counts
+        self._greet = greet
+        self._groups = Groups(limits, counts)
+        self._running = Operations(executions, self._groups, counts)
+        self._admission = Admission(
+            origins=Origins(origins),
+            most=limits.connections,
+            per_address=limits.connections_per_address,
+        )
+        self._connections: set[Connection] = set()
+        self._streams: set[Stream] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = HTTPConnection(scope)
+        await receive()  # websocket.connect
+        try:
+            self._admission.check(asked)
+        except RequestRefused as refusal:
+            await _refuse(refusal, scope, receive, send)
+            return
+        with self._admission.enter(asked):
+            await self._connect(scope, receive, send)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = writer_of(scope, send, patience=self._limits.stall)
+        if PROTOCOL not in scope["subprotocols"]:
+            await send({"type": "websocket.accept"})
+            await writer.close(UNKNOWN_SUBPROTOCOL)
+            return
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        frames = isinstance(writer, FramesProtocol)
+        tally = self._counts.frames if frames else self._counts.websocket
+        connection = Connection(
+            receive,
+            writer,
+            running=self._running,
+            greet=self._greet,
+            limits=self._limits,
+            tally=tally,
+        )
+        tally.connections += 1
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            tally.connections -= 1
+
+    def stream(self, request: Request, asked: GraphQLRequest, framing: Framing) -> StreamedResponse:
+        """Return the response to *asked* as a stream. Raises `RequestRefused`."""
+        self._admission.check(request)
+        return StreamedResponse(self, request, asked, framing)
+
+    async def run_stream(self, response: StreamedResponse, receive: Receive, send: Send) -> None:
+        """Send what *response* stands for."""
+        sse = response.framing is SSE
+        tally = self._counts.sse if sse else self._counts.multipart
+        stream = Stream(
+            response.asked,
+            response.framing,
+            running=self._running,
+            limits=self._limits,
+            tally=tally,
+        )
+        with self._admission.enter(response.request):
+            tally.connections += 1
+            self._streams.add(stream)
+            try:
+                await stream.serve(receive, send)
+            finally:
+                self._streams.discard(stream)
+                tally.connections -= 1
+
+    async def drain(self, deadline: float) -> None:
+        """Let nobody in any more, tell all that we go away, and wait *deadline* seconds for them.
+
+        Their clients connect again, to another process or to the next one here.
+        """
+        self._admission.closed = True
+        for connection in list(self._connections):
+            connection.close(GOING_AWAY)
+        for stream in list(self._streams):
+            stream.interrupt()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                await self._admission.empty()
+        await self._groups.aclose()
+
+
+class StreamedResponse:
+    """An ASGI application that answers one request with a stream."""
+
+    def __init__(
+        self, live: Live, request: Request, asked: GraphQLRequest, framing: Framing
+    ) -> None:
+        self.request = request
+        self.asked = asked
+        self.framing = framing
+        self._live = live
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await self._live.run_stream(self, receive, send)
+
+
+async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send: Send) -> None:
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})  # which servers answer with 403
+        return
+    shown = {"message": str(refusal), "extensions": {"code": refusal.code}}
+    response = JSONResponse({"errors": [shown]}, refusal.status, headers=dict(refusal.headers))
+    await response(scope, receive, send)

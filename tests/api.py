@@ -117,7 +117,7 @@ async def served_with(
         registry = await stack.enter_async_context(
             open_registry(providers, context=ProviderContext(clock), installed=())
         )
-        shared, cache = await stack.enter_async_context(
+        shared, cache, live = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
@@ -128,7 +128,7 @@ async def served_with(
                 background=background,
             )
         )
-        wired = Wired(settings, None, pool, redis, registry, cache, shared, background)
+        wired = Wired(settings, None, pool, redis, registry, cache, shared, live, background)
         yield await stack.enter_async_context(client_of(build_app(wired, metrics)))
         await forget(wired)
 

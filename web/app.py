@@ -24,7 +24,7 @@ from web.live.limits import LiveLimits
 from web.meter import ChainMeter
 from web.metrics import Metrics, metrics_route
 from web.persisted import PersistedQueries
-from web.settings import Settings
+from web.settings import Role, Settings
 
 BUNDLE = Path(__file__).parents[1] / "frontend" / "dist"
 _PERSISTED_FOR = timedelta(days=7)
@@ -62,15 +62,12 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
         max_body=wired.settings.max_body,
     )
     _watch(wired, metrics)
-    app = Starlette(
-        routes=[
-            Route("/graphql", endpoint),
-            WebSocketRoute("/graphql", live),
-            *graphiql_routes(BUNDLE),
-            *health_routes(wired),
-            metrics_route(metrics),
-        ]
-    )
+    told = [*health_routes(wired), metrics_route(metrics)]
+    served = [Route("/graphql", endpoint), WebSocketRoute("/graphql", live)]
+    if wired.settings.role is Role.FEEDS:
+        app = Starlette(routes=told)
+    else:
+        app = Starlette(routes=[*served, *graphiql_routes(BUNDLE), *told])
     app.state.live = live
     return app
 
@@ -107,4 +104,10 @@ def _watch(wired: Wired, metrics: Metrics) -> None:
         },
     )
     metrics.watch_cache("candles", lambda: wired.cache.held_bytes)
+    live = wired.live
+    metrics.watch_live("series", lambda: live.tails.count)
+    metrics.watch_live("connected", lambda: float(live.broadcaster.connected))
+    if (keeper := live.keeper) is not None:
+        metrics.watch_live("feeds", lambda: keeper.feeds)
+        metrics.watch_live("held_bars", lambda: keeper.held_bars)
     metrics.watch_cache("encoded", lambda: wired.shared.encoder.kept_bytes)

@@ -43,7 +43,7 @@ from resolvers.directory import Directory
 from schema.context import Shared
 from schema.encoding import BarEncoder
 from web.background import Background
-from web.live_wiring import Links, open_live
+from web.live_wiring import Links, LiveParts, open_live
 from web.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Wired:
     registry: Registry
     cache: Cache
     shared: Shared
+    live: LiveParts
     background: Background
 
 
@@ -98,7 +99,7 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
                 disabled=_disabled(settings),
             )
         )
-        shared, cache = await stack.enter_async_context(
+        shared, cache, live = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
@@ -109,7 +110,7 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
                 background=background,
             )
         )
-        yield Wired(settings, embedded, pool, redis, registry, cache, shared, background)
+        yield Wired(settings, embedded, pool, redis, registry, cache, shared, live, background)
 
 
 @asynccontextmanager
@@ -138,7 +139,7 @@ async def open_shared(
     clock: Clock,
     meter: Meter,
     background: Background,
-) -> AsyncIterator[tuple[Shared, Cache]]:
+) -> AsyncIterator[tuple[Shared, Cache, LiveParts]]:
     """Yield what requests share over *store*, *redis* and the providers, and the chain's cache."""
     health = HealthBoard(clock)
     async with AsyncExitStack() as stack:
@@ -166,7 +167,7 @@ async def open_shared(
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )
-        yield shared, links.cache
+        yield shared, links.cache, live
 
 
 @asynccontextmanager

@@ -85,6 +85,13 @@ class Metrics:
             ["cache"],
             registry=registry,
         )
+        self._live = Gauge(
+            "bargraph_live",
+            "What is followed live here: feeds run, bars held while the store is away, series "
+            "watched, and whether the broadcaster is connected.",
+            ["what"],
+            registry=registry,
+        )
         self._pool_connections = Gauge(
             "bargraph_pool_connections",
             "Connections of a pool by state.",
@@ -110,6 +117,10 @@ class Metrics:
     def watch_cache(self, cache: str, held: Callable[[], float]) -> None:
         """Show the bytes that *cache* holds, asked for at every scrape."""
         self._cache_bytes.labels(cache).set_function(held)
+
+    def watch_live(self, what: str, count: Callable[[], float]) -> None:
+        """Show a number of what is followed live, asked for at every scrape."""
+        self._live.labels(what).set_function(count)
 
     def watch_pool(self, pool: str, states: Mapping[str, Callable[[], float]]) -> None:
         """Show the connections of *pool*, asked for at every scrape, one gauge for each state."""

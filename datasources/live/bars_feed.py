@@ -108,6 +108,11 @@ class BarsFeed:
             self._noted = state
             self._wake.set()
 
+    @property
+    def held(self) -> int:
+        """How many closed bars wait for the store to come back."""
+        return len(self._held)
+
     def head(self) -> tuple[str, bytes]:
         """Return the channel, and the event that repeats where the feed stands."""
         return self._announcer.head()

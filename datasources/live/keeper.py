@@ -83,6 +83,12 @@ class FeedKeeper:
         """How many feeds this process runs."""
         return len(self._running)
 
+    @property
+    def held_bars(self) -> int:
+        """How many closed bars wait for the store to come back."""
+        feeds = (running.feed for running in self._running.values())
+        return sum(feed.held for feed in feeds if isinstance(feed, BarsFeed))
+
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:

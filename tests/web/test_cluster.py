@@ -1,0 +1,181 @@
+"""Several processes as one server: feeds that are killed, and API processes that are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from db.embedded.servers import embedded_servers
+from tests.web.live.viewers import Viewer, eventually
+from tests.web.serving import environment
+
+CHAOS = bool(os.environ.get("BARGRAPH_CHAOS"))
+KILLS = 20 if CHAOS else 3
+VIEWERS = 500
+START = 1_735_689_600_000
+MINUTE = 60_000
+SPEED = 120
+CLUSTER = (sys.executable, "-m", "web", "cluster")
+SERIES = {"provider": "replay", "symbol": "TEST", "timeframe": "1m"}
+
+
+class Cluster:
+    """Processes under one supervisor, and the stores they share."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, redis: Redis) -> None:
+        self.process = process
+        self.url = url
+        self.redis = redis
+
+    @property
+    def socket_url(self) -> str:
+        return f"{self.url.replace('http', 'ws', 1)}/graphql"
+
+    async def holders(self) -> set[int]:
+        """Return the processes that hold a lease."""
+        keys = [key async for key in self.redis.scan_iter("*lease:*", count=1000)]
+        values = [await self.redis.get(key) for key in keys]
+        return {
+            int(value.decode().rsplit("-", 2)[1]) for value in values if value and b"-" in value
+        }
+
+    async def candles(self, series: dict[str, str], since: int, until: int) -> dict[int, tuple]:
+        """Return the closed bars that a query gives."""
+        query = """query ($series: SeriesInput!, $since: Timestamp, $until: Timestamp) {
+          candles(series: $series, since: $since, until: $until, last: 10000) { candles {
+            time open high low close volume revision isClosed } } }"""
+        variables = {"series": series, "since": since, "until": until}
+        async with httpx.AsyncClient(timeout=60) as client:
+            answer = await client.post(
+                f"{self.url}/graphql", json={"query": query, "variables": variables}
+            )
+        names = ("open", "high", "low", "close", "volume", "revision")
+        return {
+            row["time"]: tuple(row[name] for name in names)
+            for row in answer.json()["data"]["candles"]["candles"]
+            if row["isClosed"]
+        }
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days of minutes of one symbol, every seventh of them missing."""
+    folder = tmp_path_factory.mktemp("cluster-replay")
+    rows = ["timestamp_ms,open,high,low,close,volume"]
+    for n in range(3 * 1440):
+        if n % 7 != 3:
+            price = 100 + n % 50
+            rows.append(
+                f"{START + n * MINUTE},{price},{price + 3},{price - 2},{price + 1},{1 + n % 9}"
+            )
+    (folder / "TEST_1m.csv").write_text("\n".join([*rows, ""]))
+    return folder
+
+
+@asynccontextmanager
+async def cluster(folder: Path, recordings: Path):
+    settings = environment(
+        data_dir=folder / "shared",
+        replay_dir=recordings,
+        replay_from="2025-01-02T00:00:00Z",
+        replay_speed=SPEED,
+        log_level="warning",
+    )
+    async with embedded_servers(folder / "shared") as servers:
+        process = subprocess.Popen(
+            CLUSTER,
+            cwd=folder,
+            env=settings,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            line = await asyncio.to_thread(process.stdout.readline)
+            url = line.removeprefix("Bargraph serves ").strip().removesuffix("/graphql")
+            async with Redis.from_url(servers.redis_url) as redis:
+                yield Cluster(process, url, redis)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(process.wait, 30)
+            process.stdout.close()
+
+
+@asynccontextmanager
+async def watching(viewers: list[Viewer]):
+    tasks = [asyncio.create_task(viewer.run()) for viewer in viewers]
+    try:
+        await eventually(lambda: all(viewer.bars for viewer in viewers))
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def settled_until(viewers: list[Viewer], bars: int) -> None:
+    """Wait until each viewer has seen *bars* more bars close."""
+    goals = [(viewer, viewer.newest_closed + bars * MINUTE) for viewer in viewers]
+    await eventually(lambda: all(viewer.newest_closed >= goal for viewer, goal in goals))
+
+
+async def assert_viewers_hold_what_is_stored(running: Cluster, viewers: list[Viewer]) -> None:
+    for viewer in viewers:
+        held = viewer.closed
+        since, until = min(held), max(held) + 1
+        truth = await running.candles(viewer.series, since, until)
+        assert held == truth
+        assert viewer.repeated == []
+        assert viewer.resets == []
+        assert viewer.errors == []
+
+
+async def test_killed_holders_of_a_feed_lose_and_double_nothing(tmp_path, recordings):
+    async with cluster(tmp_path, recordings) as running:
+        frames = ("1m", "5m", "7m", "1h")
+        viewers = [
+            Viewer(lambda: running.socket_url, {**SERIES, "timeframe": frame}) for frame in frames
+        ]
+        async with watching(viewers):
+            for _ in range(KILLS):
+                await settled_until(viewers[:1], 5)
+                (holder,) = await running.holders()
+
+                os.kill(holder, signal.SIGKILL)
+
+                async with asyncio.timeout(5):
+                    while holder in (holders := await running.holders()) or not holders:
+                        await asyncio.sleep(0.05)
+            await settled_until(viewers[:1], 5)
+
+        await assert_viewers_hold_what_is_stored(running, viewers)
+
+
+async def test_a_rolling_restart_under_many_viewers_loses_and_doubles_nothing(tmp_path, recordings):
+    async with cluster(tmp_path, recordings) as running:
+        viewers = [Viewer(lambda: running.socket_url, SERIES) for _ in range(VIEWERS)]
+        async with watching(viewers):
+            await settled_until(viewers, 3)
+
+            running.process.send_signal(signal.SIGUSR1)
+
+            await eventually(lambda: all(viewer.connections >= 2 for viewer in viewers))
+            await settled_until(viewers, 5)
+
+        truth_since = min(min(viewer.closed) for viewer in viewers)
+        truth_until = max(max(viewer.closed) for viewer in viewers) + 1
+        truth = await running.candles(SERIES, truth_since, truth_until)
+        for viewer in viewers:
+            held = viewer.closed
+            assert held == {time: truth[time] for time in truth if min(held) <= time <= max(held)}
+        assert [viewer.repeated for viewer in viewers if viewer.repeated] == []
+        assert [viewer.resets for viewer in viewers if viewer.resets] == []

@@ -33,6 +33,17 @@ class CandleCursor:
         positions = {head.id: head.position for head in answer.heads.values()}
         return cls(store, positions, answer.as_of)
 
+    def covers(self, other: CandleCursor) -> bool:
+        """Whether whoever is here has been told all that led to *other*, in the same store."""
+        return (
+            self.store == other.store
+            and self.told_until >= other.told_until
+            and all(
+                self.positions.get(series, -1) >= position
+                for series, position in other.positions.items()
+            )
+        )
+
     def __str__(self) -> str:
         store = self.store.hex if self.store else None
         positions = sorted(self.positions.items())

@@ -19,11 +19,13 @@ class Shown(Generic[T_co]):
     """One event of a tail.
 
     A later event of the same *passing* key makes it obsolete, as a forming bar's next state does:
-    of such events a slow viewer gets the newest only. With None it reaches every viewer.
+    of such events a slow viewer gets the newest only. With None it reaches every viewer. *place*
+    says where the event stands, to `LiveEvents.told`; None where nothing compares.
     """
 
     event: T_co
     passing: Hashable | None = None
+    place: object = None
 
 
 @runtime_checkable
@@ -44,8 +46,11 @@ class LiveEvents(Protocol[T_co]):
         """Yield what this viewer needs before the tail, and end.
 
         It is asked once the tail has been joined, and meanwhile the tail's events are kept for the
-        viewer: those that the catch-up told already come again after it.
+        viewer, but for those that the catch-up has `told`.
         """
+
+    def told(self, place: object) -> bool:
+        """Whether the catch-up, now over, told all that the tail's event at *place* does."""
 
     def tail(self) -> AbstractAsyncContextManager[AsyncIterator[Shown[T_co]]]:
         """Return the tail, which is entered once for all viewers of the same key.

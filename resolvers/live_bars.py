@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from datasources.cursors import CandleCursor
+from datasources.live.events import Status
 from datasources.live.fanout import Overflowed, Reader
 from datasources.live.quote_tails import QuoteTails
 from datasources.live.resumption import Resumption
-from datasources.live.tail_events import ResetReason, TailEvent, passing_key
+from datasources.live.tail_events import ResetReason, TailEvent, Update, passing_key
 from datasources.live.tails import Tails
 from market.buckets import grid
 from market.instrument import Instrument, Series
@@ -28,7 +29,7 @@ class LiveSources:
     resumption: Resumption
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveBars:
     """The bars of a series as they close, are revised and run; a `LiveEvents`."""
 
@@ -36,6 +37,8 @@ class LiveBars:
     series: Series
     instrument: Instrument
     after: CandleCursor | None
+    reached: CandleCursor | None = None
+    """Where the catch-up ended."""
 
     @property
     def key(self) -> Hashable:
@@ -46,14 +49,22 @@ class LiveBars:
             async for event in self.catch_up():
                 yield event
             async for shown in tail:
-                yield shown.event
+                if not self.told(shown.place):
+                    yield shown.event
 
     async def catch_up(self) -> AsyncIterator[TailEvent]:
         """Yield a snapshot, or what followed the cursor. Raises `BargraphError`."""
+        self.reached = self.after
         async with self.live.tails.open(self.series, self.instrument) as (tail, followed):
             for event in await self.live.resumption.begin(tail, followed, self.after):
+                self.reached = event.cursor
                 yield event
             yield followed.status
+
+    def told(self, place: object) -> bool:
+        return isinstance(place, CandleCursor) and (
+            self.reached is not None and self.reached.covers(place)
+        )
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[TailEvent]]]:
@@ -70,7 +81,14 @@ class LiveBars:
             except Overflowed:
                 async with self.live.tails.open(self.series, self.instrument) as (tail, _):
                     event = await self.live.resumption.snapshot(tail, ResetReason.OVERFLOW)
-            yield Shown(event, passing_key(event))
+            yield Shown(event, passing_key(event), _place(event))
+
+
+def _place(event: TailEvent) -> CandleCursor | None:
+    """Return up to where *event* tells of closed bars; None if it is about something else."""
+    if isinstance(event, Status) or (isinstance(event, Update) and event.passing):
+        return None
+    return event.cursor
 
 
 async def live_bars(

@@ -56,6 +56,9 @@ class LiveTrades:
         return
         yield
 
+    def told(self, place: object) -> bool:
+        return False
+
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[Sequence[Trade]]]]:
         async with self.live.quotes.open(self.feed, self.clock) as reader:
@@ -98,6 +101,9 @@ class LiveTickers:
             newest = self.live.quotes.newest(feed)
             if newest is not None and isinstance(newest.quote, Ticker):
                 yield TickerOf(instrument, newest.quote)
+
+    def told(self, place: object) -> bool:
+        return False
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[TickerOf]]]:
@@ -176,6 +182,9 @@ class LiveBook:
         newest = self.live.quotes.newest(self.feed)
         if newest is not None and isinstance(newest.quote, OrderBook):
             yield BookSnapshot(newest.number, cut(newest.quote, self.depth))
+
+    def told(self, place: object) -> bool:
+        return False
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[BookEvent]]]:

@@ -43,6 +43,9 @@ class Presented(Generic[T, U]):
         async for event in self.events.catch_up():
             yield self.present(event)
 
+    def told(self, place: object) -> bool:
+        return self.events.told(place)
+
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[U]]]:
         async with self.events.tail() as tail:
@@ -50,7 +53,7 @@ class Presented(Generic[T, U]):
 
     async def _presented(self, tail: AsyncIterator[Shown[T]]) -> AsyncIterator[Shown[U]]:
         async for shown in tail:
-            yield Shown(self.present(shown.event), shown.passing)
+            yield Shown(self.present(shown.event), shown.passing, shown.place)
 
 
 _CURSOR = "Where to go on from here, with nothing missed: `bars(after:)`."

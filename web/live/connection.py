@@ -102,7 +102,7 @@ class Connection:
         self._operations: dict[str, _Running] = {}
         self._ending: set[asyncio.Task[None]] | None = None
         """Tasks of operations that the client has completed, while they clean up."""
-        self._outbox: Outbox | None = None
+        self._outbox: Outbox[Letter] | None = None
         self._room: asyncio.Event | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._moved = False

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import dataclass
 
-from resolvers.live import LiveEvents
+from resolvers.live import LiveEvents, Shown
 from web.live.counts import LiveCounts
 from web.live.execution import Operation
 from web.live.limits import LiveLimits
@@ -47,8 +48,8 @@ class Groups:
             task.add_done_callback(self._tasks.discard)
             self.counts.groups += 1
         limits = self._limits
-        kept = Outbox(max_count=limits.outbox_count, max_bytes=limits.outbox_bytes)
-        return Membership(group, receiver, kept)
+        kept: Outbox[_Kept] = Outbox(max_count=limits.outbox_count, max_bytes=limits.outbox_bytes)
+        return Membership(group, live, receiver, kept)
 
     def drop(self, group: _Group) -> None:
         """Let nobody join *group* any more."""
@@ -64,15 +65,25 @@ class Groups:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept(Letter):
+    """A response that waits for the end of a catch-up."""
+
+    place: object
+
+
 class Membership:
     """One operation's place in a group. It gets nothing before `settle`."""
 
-    __slots__ = ("_group", "_kept", "_left", "_receiver")
+    __slots__ = ("_group", "_kept", "_left", "_live", "_receiver")
 
-    def __init__(self, group: _Group, receiver: Receiver, kept: Outbox) -> None:
+    def __init__(
+        self, group: _Group, live: LiveEvents[object], receiver: Receiver, kept: Outbox[_Kept]
+    ) -> None:
         self._group = group
+        self._live = live
         self._receiver = receiver
-        self._kept: Outbox | None = kept
+        self._kept: Outbox[_Kept] | None = kept
         self._left = False
         group.members[self] = None
 
@@ -82,20 +93,20 @@ class Membership:
         return self._group.errors is None
 
     async def settle(self) -> bool:
-        """Give the receiver what was kept for it, then all that follows.
+        """Give the receiver what was kept for it and is news, then all that follows.
 
         Return whether anything can follow: if the tail has ended, the receiver is finished.
         """
         while self._kept:
             await self._receiver.ready()
-            if self._kept:
-                self._receiver.next(self._kept.take().body)
+            if self._kept and not self._live.told((kept := self._kept.take()).place):
+                self._receiver.next(kept.body)
         self._kept = None
         if self._group.over:
             self.finish()
         return not self._left
 
-    def deliver(self, body: bytes, passing: Hashable | None) -> None:
+    def deliver(self, body: bytes, passing: Hashable | None, place: object) -> None:
         """Pass a response of the tail on, or keep it."""
         if self._left:
             return
@@ -103,7 +114,7 @@ class Membership:
             self._receiver.next(body, passing)
             return
         try:
-            self._kept.put(Letter(self, b"", body, b""), passing)
+            self._kept.put(_Kept(self, b"", body, b"", place), passing)
         except OutboxFull:
             self._receiver.fall_behind()
 
@@ -138,7 +149,7 @@ class _Group:
                 async for shown in tail:
                     body = await self._operation.execute(shown.event)
                     self._groups.counts.shared_executions += 1
-                    await self._publish(body, shown.passing)
+                    await self._publish(body, shown)
         except Exception as failure:
             self.errors = self._operation.executions.shown(self._operation.located(failure))
         finally:
@@ -148,13 +159,13 @@ class _Group:
         for member in list(self.members):
             member.finish()
 
-    async def _publish(self, body: bytes, passing: Hashable | None) -> None:
+    async def _publish(self, body: bytes, shown: Shown[object]) -> None:
         members = list(self.members)
         for at in range(0, len(members), _AT_ONCE):
             if at:
                 await asyncio.sleep(0)
             for member in members[at : at + _AT_ONCE]:
-                member.deliver(body, passing)
+                member.deliver(body, shown.passing, shown.place)
 
     def leave(self, member: Membership) -> None:
         self.members.pop(member, None)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
+from typing import Generic, TypeVar
 
 
 class OutboxFull(Exception):
@@ -28,7 +29,10 @@ class Letter:
         return len(self.head) + len(self.body) + len(self.tail)
 
 
-class Outbox:
+L = TypeVar("L", bound=Letter)
+
+
+class Outbox(Generic[L]):
     """At most *max_count* letters of *max_bytes* together; one alone may be larger.
 
     A letter that is passing takes the place of an earlier one of the same sender and passing key.
@@ -36,7 +40,7 @@ class Outbox:
     """
 
     def __init__(self, *, max_count: int, max_bytes: int) -> None:
-        self._letters: OrderedDict[Hashable, Letter] = OrderedDict()
+        self._letters: OrderedDict[Hashable, L] = OrderedDict()
         self._serial = count()
         self._max_count = max_count
         self._max_bytes = max_bytes
@@ -45,7 +49,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._letters)
 
-    def put(self, letter: Letter, passing: Hashable | None = None) -> bool:
+    def put(self, letter: L, passing: Hashable | None = None) -> bool:
         """Queue *letter* and return whether it made another obsolete. Raises `OutboxFull`."""
         key = next(self._serial) if passing is None else (id(letter.sender), passing)
         obsolete = self._letters.pop(key, None)
@@ -58,11 +62,11 @@ class Outbox:
         self.bytes += len(letter)
         return obsolete is not None
 
-    def first(self) -> Letter:
+    def first(self) -> L:
         """Return the letter that is next, without taking it."""
         return next(iter(self._letters.values()))
 
-    def take(self) -> Letter:
+    def take(self) -> L:
         """Take the letter that is next."""
         _, letter = self._letters.popitem(last=False)
         self.bytes -= len(letter)

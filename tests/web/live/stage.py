@@ -85,7 +85,7 @@ class Tape:
         self.reading.set()
 
     def publish(self, number: int, text: str = "", passing: Hashable | None = None) -> None:
-        self.put(Shown(Tick(number=number, text=text), passing))
+        self.put(Shown(Tick(number=number, text=text), passing, place=number))
 
     def put(self, shown: Shown[Tick] | Exception | None) -> None:
         for listener in self.listeners:
@@ -99,6 +99,7 @@ class Ticks:
         self.key = key
         self._tape = tape
         self._after = after
+        self._told: set[object] = set()
 
     async def __aiter__(self) -> AsyncIterator[Tick]:
         async with self.tail() as tail:
@@ -112,9 +113,13 @@ class Ticks:
             for tick in list(self._tape.history):
                 if self._after is None or tick.number > self._after:
                     yield tick
+                    self._told.add(tick.number)
                     await self._tape.reading.wait()
         finally:
             self._tape.caught_up += 1
+
+    def told(self, place: object) -> bool:
+        return place is not None and place in self._told
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[Tick]]]:
@@ -197,6 +202,15 @@ class Subscription:
         for number in range(to):
             info.context.stage.flooded = number
             yield Tick(number=number, text="x" * size)
+
+    @strawberry.subscription
+    async def stubborn(self, info: strawberry.Info) -> AsyncIterator[int]:
+        """What does not end before the test lets it."""
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await info.context.stage.began.wait()
 
     @strawberry.subscription
     async def failing(self, expected: bool = True) -> AsyncIterator[int]:
@@ -311,7 +325,7 @@ class Serving:
                 yield client
 
     def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+        return httpx.AsyncClient(base_url=f"http://{self.host}:{self.port}", timeout=PATIENCE)
 
 
 class Client:

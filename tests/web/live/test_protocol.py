@@ -312,12 +312,15 @@ async def test_when_a_client_leaves_its_generators_are_closed(serving):
 @pytest.mark.parametrize("ws", ["frames", "asgi"])
 async def test_an_init_that_does_not_come_in_time_closes(ws):
     options = {} if ws == "frames" else {"ws": "websockets-sansio"}
-    async with served(LiveLimits(init_timeout=0.2), **options) as serving:
-        async with serving.socket() as silent, serving.client() as client:
-            await silent.send({"type": "ping"})
+    async with (
+        served(LiveLimits(init_timeout=0.2), **options) as serving,
+        serving.socket() as silent,
+        serving.client() as client,
+    ):
+        await silent.send({"type": "ping"})
 
-            assert await silent.closed() == (4408, "Connection initialisation timeout")
-            assert await client.alive()
+        assert await silent.closed() == (4408, "Connection initialisation timeout")
+        assert await client.alive()
 
 
 async def test_a_client_that_may_not_connect_is_closed():

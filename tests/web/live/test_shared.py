@@ -65,8 +65,8 @@ async def test_where_a_viewer_resumes_does_not_keep_it_from_sharing():
     async with served() as serving, serving.client() as client:
         tape = serving.stage.tape()
         tape.history = [Tick(number=number, text="") for number in (1, 2, 3)]
-        for id, start in (("all", None), ("some", 2), ("none", 3)):
-            await client.subscribe(id, RESUMING, variables={"of": 1, "from": start})
+        for operation, start in (("all", None), ("some", 2), ("none", 3)):
+            await client.subscribe(operation, RESUMING, variables={"of": 1, "from": start})
         await followed(serving, 3)
 
         tape.publish(4)
@@ -112,6 +112,22 @@ async def test_what_comes_while_a_viewer_catches_up_follows_the_catch_up():
         tape.reading.set()
 
         assert await numbers(client, "slow", 4) == [2, 3, 4, 5]
+
+
+async def test_what_the_catch_up_told_is_not_told_again():
+    async with served() as serving, serving.client() as client:
+        tape = serving.stage.tape()
+        tape.history = [Tick(number=1, text=""), Tick(number=2, text="")]
+        tape.reading.clear()
+        await client.subscribe("slow", TICKS)
+        assert await numbers(client, "slow", 1) == [1]
+
+        for number in (1, 2, 3):
+            tape.publish(number)
+        await until(lambda: serving.stage.counts.shared_executions == 3)
+        tape.reading.set()
+
+        assert await numbers(client, "slow", 2) == [2, 3]
 
 
 async def test_what_has_become_obsolete_while_a_viewer_catches_up_is_not_sent():

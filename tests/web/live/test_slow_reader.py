@@ -118,18 +118,17 @@ async def test_one_that_pings_and_never_reads_is_closed():
     async with served(limits, send_buffer=4096) as serving, serving.narrow() as lazy:
         ping = {"type": "ping", "payload": {"x": TEXT}}
 
-        with pytest.raises(ConnectionClosed):
-            for _ in range(10_000):
-                await lazy.send(ping)
+        for _ in range(200):
+            await lazy.send(ping)
 
-        assert serving.stage.counts.frames.slow == 1
+        await until(lambda: serving.stage.counts.frames.slow == 1)
 
 
 async def test_a_message_larger_than_all_room_is_sent_to_one_who_reads():
     limits = LiveLimits(outbox_bytes=1_000)
     async with served(limits, send_buffer=4096) as serving, serving.client() as client:
-        for id in ("1", "2"):
-            await client.subscribe(id, "{ large(size: 300000) }")
+        for operation in ("1", "2"):
+            await client.subscribe(operation, "{ large(size: 300000) }")
 
-        for id in ("1", "2"):
-            assert len((await client.answer(id))["data"]["large"]) == 300_000
+        for operation in ("1", "2"):
+            assert len((await client.answer(operation))["data"]["large"]) == 300_000

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from market.errors import InvalidBars
-from market.window import Mask, Times, Window
+from market.window import Mask, Spans, Times, Window
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -132,17 +133,33 @@ class Bars:
 
     __hash__ = None  # type: ignore[assignment]  # columns compare by content and are large
 
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """All columns, in the order of `COLUMNS`."""
+        return _columns_of(self)
+
     def take(self, index: Mask | Ints | slice) -> Bars:
         """Return the bars that a mask, ascending positions or a slice select."""
         if isinstance(index, np.ndarray) and index.dtype == np.bool_ and index.all():
             return self
-        taken = Bars(*[getattr(self, name)[index] for name in self.COLUMNS])
+        taken = Bars(*[column[index] for column in self.columns])
         return taken if isinstance(index, slice) else taken.frozen()
+
+    def positions(self, window: Window) -> tuple[int, int]:
+        """Return where the bars that open inside *window* begin, and where they end."""
+        first, last = self.time.searchsorted((window.since, window.until)).tolist()
+        return first, last
 
     def slice(self, window: Window) -> Bars:
         """Return the bars that open inside *window*."""
-        first, last = np.searchsorted(self.time, (window.since, window.until))
+        first, last = self.positions(window)
         return self if first == 0 and last == len(self) else self.take(slice(first, last))
+
+    def inside(self, spans: Spans) -> Bars:
+        """Return the bars that open inside *spans*."""
+        if not len(self) or spans.holds(Window(int(self.time[0]), int(self.time[-1]) + 1)):
+            return self
+        return self.take(spans.contains(self.time))
 
     def last(self, count: int) -> Bars:
         return self if count >= len(self) else self.take(slice(len(self) - count, None))
@@ -220,4 +237,5 @@ def _filled(value: Any, n: int, dtype: Any) -> Any:
     return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)
 
 
+_columns_of = attrgetter(*Bars.COLUMNS)
 _NO_BARS = Bars.of((), (), (), (), (), ())

@@ -15,7 +15,7 @@ from market.bars import Ints
 from market.calendars import Calendar, calendar
 from market.instrument import Series, Session
 from market.timeframe import Timeframe, Unit
-from market.window import Times, Window
+from market.window import DAY, Times, Window
 from market.zones import ERA, check_zone, day_starts, local_day
 
 _FIRST_MONDAY = 4
@@ -47,7 +47,7 @@ class Grid:
     *calendar* is asked only where a session is chosen. Raises `UnknownName` for an unknown zone.
     """
 
-    __slots__ = ("_calendar", "_session", "_timeframe", "_zone")
+    __slots__ = ("_calendar", "_even", "_session", "_timeframe", "_zone")
 
     def __init__(
         self,
@@ -61,6 +61,10 @@ class Grid:
         self._zone = check_zone(zone)
         self._session = session
         self._calendar = calendar
+        step = timeframe.step
+        # In UTC days are equally long: what divides one goes on over midnight.
+        is_even = zone == "UTC" and session is Session.ALL and step is not None and DAY % step == 0
+        self._even = step if is_even else None
 
     def opening_in(self, window: Window) -> Buckets:
         """Return every bucket whose opening lies in *window*.
@@ -70,16 +74,15 @@ class Grid:
         window = window.clip(ERA)
         if window.empty:
             return _NO_BUCKETS
+        if self._even is not None:
+            opens = np.arange(-(-window.since // self._even) * self._even, window.until, self._even)
+            return Buckets(opens, opens + self._even)
         step = self._timeframe.step
         if step is None:
             groups = self._groups(window)
             wanted = slice(*np.searchsorted(groups.opens, (window.since, window.until)))
             return Buckets(groups.opens[wanted], groups.closes[wanted])
         starts, ends = self._stretches(window)
-        if _are_one(starts, ends, step):
-            since = int(starts[0]) + max(0, -((int(starts[0]) - window.since) // step)) * step
-            opens = np.arange(since, min(int(ends[-1]), window.until), step)
-            return Buckets(opens, opens + step)
         # Of each stretch, the positions of its buckets that open in the window: [first, past).
         first = np.maximum(0, -((starts - window.since) // step))
         past = np.maximum(first, -((starts - np.minimum(ends, window.until)) // step))
@@ -103,6 +106,8 @@ class Grid:
         nothing = Window(window.since, window.since)
         if window.empty:
             return nothing
+        if self._even is not None:
+            return window.aligned(self._even)
         step = self._timeframe.step
         if step is None:
             groups = self._groups(window)
@@ -166,13 +171,6 @@ def grid(series: Series) -> Grid:
 @lru_cache(maxsize=1024)
 def _grid(timeframe: Timeframe, zone: str, session: Session, calendar_name: str) -> Grid:
     return Grid(timeframe, zone=zone, session=session, calendar=calendar(calendar_name))
-
-
-def _are_one(starts: Times, ends: Times, step: int) -> bool:
-    """Whether stretches touch and are whole buckets long, so that all buckets are equally far."""
-    if not len(starts) or (starts[1:] != ends[:-1]).any():
-        return False
-    return not ((ends - starts) % step).any()
 
 
 def _apart(edges: Times) -> tuple[Times, Times]:

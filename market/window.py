@@ -122,7 +122,13 @@ class Spans:
         return Spans(left)
 
     def clip(self, window: Window) -> Spans:
-        return self if window.contains(self.hull) else self & Spans((window,))
+        if len(self._windows) == 1:
+            return Spans((self._windows[0].clip(window),))
+        return self & Spans((window,))
+
+    def holds(self, window: Window) -> bool:
+        """Whether all of *window* lies inside."""
+        return window.empty or any(mine.contains(window) for mine in self._windows)
 
     def covers(self, opens: Times, closes: Times) -> Mask:
         """Return, for each `[opens[i], closes[i])`, whether all of it lies inside one span."""

@@ -1,8 +1,12 @@
-"""A provider whose market a test writes, and that counts, fails, hangs and withholds on command."""
+"""A provider whose market a test writes, and that counts, fails, hangs and withholds on command.
+
+And a clock that runs by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +23,20 @@ from plugins.base import Description, HistoryOffer, NativeFrame, Page
 
 NATIVE_MARK = 0.5
 """Added to the volume of every native bar, so that a test sees where a bar came from."""
+
+
+class TickingClock:
+    """A clock that runs on from *at*, *speed* times as fast as real time, and counts *looks*."""
+
+    def __init__(self, at: int, *, speed: float = 1.0) -> None:
+        self._at = at
+        self._speed = speed
+        self._begun = time.monotonic()
+        self.looks = 0
+
+    def now(self) -> int:
+        self.looks += 1
+        return self._at + int((time.monotonic() - self._begun) * 1000 * self._speed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from market.clock import Clock
+from market.clock import Clock, Watchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class ReplayClock:
         # Another process, whose clock is a little ahead, may have set the anchor.
         passed = max(0, self._base.now() - self._anchor.anchored_at)
         return self._anchor.replay_from + int(passed * self._anchor.speed)
+
+    def watch(self, moved: Callable[[], None]) -> None:
+        """Call *moved* whenever the clock below is moved; one that runs by itself never tells."""
+        if isinstance(self._base, Watchable):
+            self._base.watch(moved)
 
 
 def dataset_id(digest: str, replay_from: int, speed: Decimal) -> str:

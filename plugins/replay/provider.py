@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from market.bars import Bars
-from market.clock import Clock
+from market.clock import Clock, Pace
 from market.errors import UnknownName
 from market.instrument import Instrument, Listing
+from market.quotes import Ticker
 from market.timeframe import Timeframe
 from market.window import Spans, Window
-from plugins.base import Description, HistoryOffer, NativeFrame, Page
+from plugins.base import Description, HistoryOffer, NativeFrame, Page, Stream
+from plugins.paced import PacedStream
 from plugins.replay.clock import Anchor, ReplayClock, dataset_id
 from plugins.replay.recording import Recording
 from plugins.replay.recordings import Recordings
+from plugins.replay.scripts import NewestPrice, RecordedBars
 
 PAGE_LIMIT = 20_000
 
@@ -30,6 +34,7 @@ class ReplayProvider:
 
     def __init__(self, recordings: Recordings, *, base: Clock, anchor: Anchor) -> None:
         self._clock = ReplayClock(base, anchor)
+        self._pace = Pace(self._clock, speed=float(anchor.speed))
         self._recordings: dict[tuple[str, str], dict[Timeframe, Recording]] = {}
         for recording in recordings.served:
             key = (recording.instrument.market, recording.instrument.symbol)
@@ -93,6 +98,23 @@ class ReplayProvider:
             not_offered=Spans((past,)) - covered,
         )
 
+    def streamed_frames(self, instrument: Instrument) -> tuple[Timeframe, ...]:
+        """Return the recorded timeframes."""
+        return tuple(self._frames(instrument))
+
+    def stream_bars(self, listing: Listing, timeframe: Timeframe) -> Stream[Bars]:
+        """Push each bar at its opening as `bars` shows it then, and whole at its close.
+
+        Raises `UnknownName`.
+        """
+        recording = self._recording(listing, timeframe)
+        return PacedStream(self._pace, Bars.empty(), partial(RecordedBars, recording))
+
+    def stream_ticker(self, listing: Listing) -> Stream[Ticker | None]:
+        """Push each opening and closing price as the last one. Raises `UnknownName`."""
+        recordings = tuple(self._frames(listing).values())
+        return PacedStream[Ticker | None](self._pace, None, partial(NewestPrice, recordings))
+
     def _recording(self, listing: Listing, timeframe: Timeframe) -> Recording:
         frames = self._frames(listing)
         if timeframe not in frames:
@@ -108,20 +130,10 @@ class ReplayProvider:
 
 
 def _opened(recording: Recording, window: Window, now: int) -> Bars:
-    times = recording.bars.time
-    first = int(np.searchsorted(times, window.since))
-    opened = int(np.searchsorted(times, min(window.until, now + 1)))
+    first = int(np.searchsorted(recording.bars.time, window.since))
+    opened = recording.opened_by(min(window.until - 1, now))
     bars = recording.bars.take(slice(first, max(first, opened)))
     if not len(bars) or recording.closes[opened - 1] <= now:
         return bars
     # Bars of one timeframe never overlap, so only the last can be running.
-    settled, forming = bars.take(slice(0, -1)), bars.take(slice(-1, None))
-    opening = forming.open
-    known = forming.with_columns(
-        high=opening,
-        low=opening,
-        close=opening,
-        volume=np.zeros(1),
-        updated=forming.time,
-    )
-    return Bars.concat((settled, known))
+    return Bars.concat((bars.take(slice(0, -1)), recording.opening(opened - 1)))

@@ -50,6 +50,37 @@ class Recording:
                 return opening
         return None
 
+    def closed_by(self, now: int) -> int:
+        """Return how many bars have closed at *now*."""
+        return int(np.searchsorted(self.closes, now, side="right"))
+
+    def opened_by(self, now: int) -> int:
+        """Return how many bars have opened at *now*."""
+        return int(np.searchsorted(self.bars.time, now, side="right"))
+
+    def opening(self, row: int) -> Bars:
+        """Return bar *row* as far as it is known before its close: its opening price alone."""
+        bar = self.bars.take(slice(row, row + 1))
+        return bar.with_columns(
+            high=bar.open, low=bar.open, close=bar.open, volume=np.zeros(1), updated=bar.time
+        )
+
+    def newest_price(self, now: int) -> tuple[int, float] | None:
+        """Return the newest opening or closing price at *now* and its time; None before any."""
+        row = self.opened_by(now) - 1
+        if row < 0:
+            return None
+        if self.closes[row] <= now:
+            return int(self.closes[row]), float(self.bars.close[row])
+        return int(self.bars.time[row]), float(self.bars.open[row])
+
+    def next_price(self, now: int) -> int | None:
+        """Return when the next bar opens or closes after *now*, None if none does."""
+        row = self.opened_by(now)
+        if row and now < self.closes[row - 1]:
+            return int(self.closes[row - 1])
+        return int(self.bars.time[row]) if row < len(self.closes) else None
+
     def spans(self) -> Spans:
         """Return all that is vouched for."""
         return Spans.from_edges(*self.covered)

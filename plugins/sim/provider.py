@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from market.bars import Bars
 from market.buckets import Grid
 from market.calendars import calendar
-from market.clock import Clock
+from market.clock import Clock, Pace
 from market.errors import UnknownName
 from market.instrument import Instrument, Listing
+from market.quotes import OrderBook, Ticker
 from market.resample import resample
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe
 from market.window import DAY, MINUTE, Spans, Window
-from plugins.base import Description, HistoryOffer, NativeFrame, Page, Trade
+from plugins.base import Description, HistoryOffer, NativeFrame, Page, Stream, Trade
+from plugins.paced import PacedStream
+from plugins.sim.hours import Hours
 from plugins.sim.listings import LISTINGS, Simulated
+from plugins.sim.quotes import Quotes, book_at, ticker_at
+from plugins.sim.scripts import GrowingMinutes, NewTrades
 from plugins.sim.tape import tapes
 from plugins.sim.trading_hours import START
 
@@ -36,6 +41,8 @@ class SimProvider:
     def __init__(self, *, clock: Clock, seed: int = 1) -> None:
         self._clock = clock
         self._seed = seed
+        self._pace = Pace(clock)
+        self._hours = Hours(seed)
         self._listings = {(one.instrument.market, one.instrument.symbol): one for one in LISTINGS}
         self._description = Description(
             name="sim",
@@ -99,6 +106,49 @@ class SimProvider:
         """Return the trades of *window* so far."""
         listed = self._listing(listing)
         return await asyncio.to_thread(self._trades, listed, window, self._clock.now())
+
+    def streamed_frames(self, instrument: Instrument) -> tuple[Timeframe, ...]:
+        """Return minutes."""
+        self._listing(instrument)
+        return (MINUTE_FRAME,)
+
+    def stream_bars(self, listing: Listing, timeframe: Timeframe) -> Stream[Bars]:
+        """Push the running minute with each trade, and whole when it is over.
+
+        A minute without trades has no bar. Raises `UnknownName`.
+        """
+        listed = self._listing(listing)
+        if timeframe != MINUTE_FRAME:
+            raise UnknownName("timeframe", str(timeframe), ("1m",), field="timeframe")
+        return PacedStream(
+            self._pace, Bars.empty(), lambda since: GrowingMinutes(self._hours, listed, since)
+        )
+
+    def stream_trades(self, listing: Listing) -> Stream[Sequence[Trade]]:
+        """Push each trade once its millisecond is over. Raises `UnknownName`."""
+        listed = self._listing(listing)
+        return PacedStream[Sequence[Trade]](
+            self._pace, (), lambda since: NewTrades(self._hours, listed, since)
+        )
+
+    def stream_book(self, listing: Listing, depth: int) -> Stream[OrderBook | None]:
+        """Push the book twice a second while trading is on, of 200 levels a side at the most.
+
+        Raises `UnknownName`.
+        """
+        listed = self._listing(listing)
+        return PacedStream[OrderBook | None](
+            self._pace,
+            None,
+            lambda _: Quotes(self._hours, listed, self._seed, lambda now: book_at(now, depth)),
+        )
+
+    def stream_ticker(self, listing: Listing) -> Stream[Ticker | None]:
+        """Push the ticker twice a second while trading is on. Raises `UnknownName`."""
+        listed = self._listing(listing)
+        return PacedStream[Ticker | None](
+            self._pace, None, lambda _: Quotes(self._hours, listed, self._seed, ticker_at)
+        )
 
     def _bars(self, listed: Simulated, window: Window, now: int) -> Bars:
         return Bars.concat([tape.bars() for tape in tapes(listed, self._seed, window, now=now)])

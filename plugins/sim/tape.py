@@ -52,6 +52,18 @@ class Tape:
             )
         ]
 
+    def seen(self, window: Window, *, now: int) -> Tape:
+        """Return the minutes that open in *window*, with what was traded before *now*."""
+        rows = slice(*np.searchsorted(self.minute, (window.since, window.until)))
+        return Tape(
+            self.listing,
+            self.minute[rows],
+            self.traded[rows] & (self.time[rows] < now),
+            self.time[rows],
+            self.ticks[rows],
+            self.units[rows],
+        )
+
     def bars(self) -> Bars:
         """Return a bar for each minute that has a trade."""
         some = self.traded.any(axis=1)

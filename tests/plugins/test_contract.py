@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 from market.clock import FixedClock
-from market.window import DAY, MINUTE, Window
+from market.window import DAY, HOUR, MINUTE, Window
 from plugins.base import History, Provider
 from plugins.replay import Anchor, ReplayProvider, load
 from plugins.sim import SimProvider
-from tests.plugins.contract import Offered, ProviderContract, TradesContract
+from tests.plugins.contract import (
+    Live,
+    Offered,
+    ProviderContract,
+    StreamContract,
+    TradesContract,
+)
 
 TUESDAY = 1_736_208_000_000
 """2025-01-07 00:00 UTC, a day on which New York trades."""
@@ -25,12 +31,33 @@ async def offered_of(provider: Provider, symbol: str, window: Window) -> Offered
     return Offered(provider, instrument, provider.history(instrument).frames[0], window)
 
 
-class TestSim(ProviderContract, TradesContract):
+async def live_of(
+    provider: Provider, symbol: str, window: Window, clock: FixedClock, *kinds: str
+) -> Live:
+    """Return *provider* with a market that goes on by moving *clock*, a third of a bar a time."""
+    offered = await offered_of(provider, symbol, window)
+
+    async def advance() -> None:
+        clock.at += offered.frame.timeframe.nominal // 3
+
+    return Live(
+        provider,
+        offered.instrument,
+        offered.frame,
+        window,
+        advance=advance,
+        kinds=frozenset(kinds),
+    )
+
+
+class TestSim(ProviderContract, TradesContract, StreamContract):
     @pytest.fixture(params=["BTC/USDT", "ADA/USDT", "SPY"])
-    async def offered(self, request: pytest.FixtureRequest) -> AsyncIterator[Offered]:
-        provider = SimProvider(clock=FixedClock(TUESDAY + 3 * DAY + 12_345))
-        afternoon = Window(TUESDAY + 13 * 60 * MINUTE, TUESDAY + 16 * 60 * MINUTE)
-        offered = await offered_of(provider, request.param, afternoon)
+    async def offered(self, request: pytest.FixtureRequest) -> AsyncIterator[Live]:
+        clock = FixedClock(TUESDAY + 3 * DAY + 15 * HOUR + 12_345)
+        provider = SimProvider(clock=clock)
+        afternoon = Window(TUESDAY + 13 * HOUR, TUESDAY + 16 * HOUR)
+        kinds = ("bars", "trades", "book", "ticker")
+        offered = await live_of(provider, request.param, afternoon, clock, *kinds)
         yield offered
         await offered.aclose()
 
@@ -47,37 +74,37 @@ class TestSimDays(ProviderContract):
         await offered.aclose()
 
 
-class TestReplay(ProviderContract):
+class TestReplay(ProviderContract, StreamContract):
     @pytest.fixture(params=["csv_MINUTES", "stock_DAYS"])
-    async def offered(
-        self, request: pytest.FixtureRequest, tmp_path: Path
-    ) -> AsyncIterator[Offered]:
+    async def offered(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Live]:
         windows = {
             "csv_MINUTES": write_minutes(tmp_path / "csv_MINUTES_1m.csv"),
             "stock_DAYS": write_days(tmp_path / "stock_DAYS_1d.csv"),
         }
         now = TUESDAY + 60 * MINUTE + 30_000
+        base = FixedClock(0)
         anchor = Anchor(replay_from=now, anchored_at=0, speed=Decimal(1))
-        provider = ReplayProvider(await load(tmp_path), base=FixedClock(0), anchor=anchor)
-        offered = await offered_of(provider, request.param, windows[request.param])
+        provider = ReplayProvider(await load(tmp_path), base=base, anchor=anchor)
+        window = windows[request.param]
+        offered = await live_of(provider, request.param, window, base, "bars", "ticker")
         yield offered
         await offered.aclose()
 
 
-class TestReplayOfRealRecordings(ProviderContract):
+class TestReplayOfRealRecordings(ProviderContract, StreamContract):
     @pytest.fixture(params=["binance_BTCUSDT", "stock_SPY"])
     async def offered(
         self, request: pytest.FixtureRequest, recordings: Path
-    ) -> AsyncIterator[Offered]:
+    ) -> AsyncIterator[Live]:
         windows = {
-            "binance_BTCUSDT": Window(TUESDAY, TUESDAY + 3 * 60 * MINUTE),
+            "binance_BTCUSDT": Window(TUESDAY, TUESDAY + 3 * HOUR),
             # From 10:00 to 13:00 in New York, on 2013-10-04.
             "stock_SPY": Window(1_380_895_200_000, 1_380_906_000_000),
         }
-        loaded = await load(recordings)
-        anchor = Anchor(replay_from=loaded.newest_close, anchored_at=0, speed=Decimal(0))
-        provider = ReplayProvider(loaded, base=FixedClock(0), anchor=anchor)
-        offered = await offered_of(provider, request.param, windows[request.param])
+        window, base = windows[request.param], FixedClock(0)
+        anchor = Anchor(replay_from=window.until + 12_345, anchored_at=0, speed=Decimal(1))
+        provider = ReplayProvider(await load(recordings), base=base, anchor=anchor)
+        offered = await live_of(provider, request.param, window, base, "bars", "ticker")
         yield offered
         await offered.aclose()
 
@@ -90,8 +117,8 @@ def write_minutes(path: Path) -> Window:
 
 
 def write_days(path: Path) -> Window:
-    """Write the weekdays of seven weeks, labelled at midnight UTC."""
-    times = [TUESDAY - 48 * DAY + n * DAY for n in range(50) if n % 7 not in {3, 4}]
+    """Write the weekdays of eight weeks, two of which are to come, labelled at midnight UTC."""
+    times = [TUESDAY - 48 * DAY + n * DAY for n in range(60) if n % 7 not in {3, 4}]
     write(path, times)
     return Window(TUESDAY - 40 * DAY, TUESDAY - 10 * DAY)
 

@@ -11,6 +11,8 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Coroutine
+from typing import NoReturn
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
@@ -22,6 +24,10 @@ from datasources.live.redis_subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 2.0
+"""Seconds that connecting, or handing over what is written, may take."""
+_AT_A_TIME = 100
+"""Messages after which listeners get a turn: reading does not wait while there is more at hand."""
 _UNANSWERED_PINGS = 2
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -52,23 +58,22 @@ class Listener:
             began = loop.time()
             try:
                 await self._serve()
-            except* (RedisError, OSError) as group:
-                self._lost(group.exceptions[0])
-            except* Exception as group:
+            except (RedisError, OSError) as error:
+                self._lost(error)
+            except Exception as error:
                 # A bug of ours. Listeners are told of a break, which is true, and go on.
                 log.exception("What listens to Redis failed")
-                self._lost(group.exceptions[0])
+                self._lost(error)
             failures = 0 if loop.time() - began >= _STEADY else failures + 1
             await asyncio.sleep(_pause(failures))
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> NoReturn:
         connection = self._connection()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call] # it is, in redis-py
+            async with asyncio.timeout(_PATIENCE):
+                await connection.connect()  # type: ignore[no-untyped-call] # it is, in redis-py
             self._found()
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._read(connection), name="read from Redis")
-                both.create_task(self._write(connection), name="write to Redis")
+            await _until_one_fails(self._read(connection), self._write(connection))
         finally:
             await connection.disconnect(nowait=True)
 
@@ -77,15 +82,22 @@ class Listener:
             **self._pool.connection_kwargs,
             "protocol": 3,
             "decode_responses": False,
-            # Neither may connect again, or wait for an answer, behind our back.
+            # It may not connect again, or read an answer, behind our back.
             "retry": Retry(NoBackoff(), 0),
             "health_check_interval": 0,
+            # With a timeout of its own it writes under `asyncio.wait_for`, which on Python 3.11 can
+            # swallow a cancellation.
+            "socket_timeout": None,
         }
         connection: AbstractConnection = self._pool.connection_class(**made)
         return connection
 
     async def _read(self, connection: AbstractConnection) -> None:
+        read = 0
         while True:
+            read += 1
+            if read % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
             answer = await connection.read_response(timeout=math.inf, push_request=True)
             self._unanswered = 0
             match answer:
@@ -100,10 +112,11 @@ class Listener:
         next_ping = loop.time() + self._ping_every
         while True:
             batch = self._subscriptions.next_batch()
-            if batch.subscribe:
-                await connection.send_command("SUBSCRIBE", *batch.subscribe)
-            if batch.unsubscribe:
-                await connection.send_command("UNSUBSCRIBE", *batch.unsubscribe)
+            async with asyncio.timeout(_PATIENCE):
+                if batch.subscribe:
+                    await connection.send_command("SUBSCRIBE", *batch.subscribe)
+                if batch.unsubscribe:
+                    await connection.send_command("UNSUBSCRIBE", *batch.unsubscribe)
             try:
                 async with asyncio.timeout_at(next_ping):
                     await self._subscriptions.changed.wait()
@@ -120,7 +133,8 @@ class Listener:
         if self._unanswered >= _UNANSWERED_PINGS:
             raise RedisConnectionError("no answer to pings")
         self._unanswered += 1
-        await connection.send_command("PING")
+        async with asyncio.timeout(_PATIENCE):
+            await connection.send_command("PING")
 
     def _found(self) -> None:
         if self._away:
@@ -135,6 +149,18 @@ class Listener:
         self._away = True
         self.connected = False
         self._subscriptions.lost()
+
+
+async def _until_one_fails(*endless: Coroutine[None, None, None]) -> NoReturn:
+    tasks = [asyncio.create_task(one, name="speak with Redis") for one in endless]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    failure = next((result for result in results if isinstance(result, Exception)), None)
+    raise failure or RedisConnectionError("ended without a failure")
 
 
 def _pause(failures: int) -> float:

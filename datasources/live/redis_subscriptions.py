@@ -95,7 +95,9 @@ class Subscriptions:
 
     def confirm(self, channel: bytes) -> None:
         """Take in that Redis sends what is published on *channel* from here on."""
-        subscription = self._by_channel[channel]
+        subscription = self._by_channel.get(channel)
+        if subscription is None:
+            return
         subscription.stage = _Stage.CONFIRMED
         subscription.settled.set()
         for inbox in subscription.inboxes:
@@ -139,6 +141,7 @@ class Subscriptions:
             subscription.settled.set()
             for inbox in subscription.inboxes:
                 inbox.close()
+        self._by_channel.clear()
 
     def _touch(self, channel: bytes) -> None:
         self._touched.add(channel)

@@ -51,6 +51,13 @@ WRONG = {
     "cache_bytes": (["-1", "64MB"], "at least 0"),
     "encoded_bytes": (["-1", "inf"], "at least 0"),
     "max_body": (["999", "1MB"], "at least 1000"),
+    "role": (["bots", "API"], "'api', 'feeds' or 'all'"),
+    "feed_grace": (["9", "86401", "nan"], "at least 10, at most 86400"),
+    "allowed_origins": (["app.example", "https://a.example/", "file://x", "*"], "origins"),
+    "connection_init_timeout": (["0", "301", "nan"], "more than 0, at most 300"),
+    "max_connections": (["0", "1000001"], "at least 1, at most 1000000"),
+    "max_connections_per_address": (["0", "1.5"], "at least 1, at most 1000000"),
+    "max_operations": (["0", "10001"], "at least 1, at most 10000"),
 }
 ANYTHING_GOES = {"host", "ccxt_exchanges"}
 SECRET = {"database_url", "accounts_url", "redis_url", "alpaca_key_id", "alpaca_secret_key"}

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import asyncpg
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from datasources.aggregates import Aggregates
 from datasources.beginnings import Beginnings
@@ -44,6 +42,7 @@ from schema.context import Shared
 from schema.encoding import BarEncoder
 from web.background import Background
 from web.live_wiring import Links, LiveParts, open_live
+from web.redis_connections import redis_client
 from web.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -116,16 +115,7 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
 @asynccontextmanager
 async def open_redis(url: str, connections: int) -> AsyncIterator[Redis]:
     """Yield a client over a bounded pool. It connects when it is used, and gives up soon."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=_REDIS_SECONDS,
-        socket_timeout=_REDIS_SECONDS,
-        socket_connect_timeout=_REDIS_SECONDS,
-        retry=Retry(NoBackoff(), 1),
-        protocol=3,
-    )
-    async with Redis.from_pool(pool) as redis:
+    async with redis_client(url, connections=connections, seconds=_REDIS_SECONDS) as redis:
         yield redis
 
 

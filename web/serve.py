@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ _GRACE = 3
 _LONGEST_END = 5.0
 """Seconds until the process is ended by force; the embedded servers stop after it, all below 10."""
 _PARENT_PAUSE = 1.0
+_OTHER_FILES = 1_000
+"""Files that a process may have open beside its live connections."""
 _SHOWN_DISABLED = 4
 _QUERY = (
     '{ candles(series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1h"}, last: 3) '
@@ -81,6 +84,7 @@ async def serve(
     keeps it from starting or from going on.
     """
     serving: asyncio.Future[uvicorn.Server] = asyncio.get_running_loop().create_future()
+    _allow_files(settings.max_connections + _OTHER_FILES)
     with listener or listening(settings.host, settings.port) as heard:
         told = asyncio.create_task(_told_to_stop(parent), name="stop")
         running = asyncio.create_task(_run(settings, clock, heard, serving), name="server")
@@ -101,6 +105,15 @@ async def serve(
             raise WrongSettings(f"DATABASE_URL=***: {said}") from error
         finally:
             told.cancel()
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the limit of open files to *wanted*, as far as we may: many systems begin at 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # macOS says infinity and means 10240
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _told_to_stop(parent: int | None) -> None:

@@ -36,7 +36,9 @@ class Stream:
         self._running = running
         self._limits = limits
         self._tally = tally
-        self._outbox: Outbox[Letter] = Outbox(max_count=limits.outbox_count, max_bytes=limits.outbox_bytes)
+        self._outbox: Outbox[Letter] = Outbox(
+            max_count=limits.outbox_count, max_bytes=limits.outbox_bytes
+        )
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._ending: bytes | None = None

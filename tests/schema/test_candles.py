@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from resolvers.cursors import CandleCursor
+from datasources.cursors import CandleCursor
 from tests.api import Api
 from tests.schema.recorded import CLOCK, HALF_DAY, OPENING, SILENT
 

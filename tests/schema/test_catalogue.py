@@ -62,7 +62,7 @@ async def test_a_provider_says_what_it_is_and_what_it_can(api: Api) -> None:
         } }"""
     )
 
-    replay, sim = answer.data["providers"]
+    replay, sim, alpaca = answer.data["providers"]
     assert (replay["name"], replay["simulated"], replay["disabled"]) == ("replay", False, None)
     assert (sim["name"], sim["simulated"]) == ("sim", True)
     assert replay["capabilities"][:2] == ["SYMBOLS", "HISTORY"]
@@ -70,6 +70,9 @@ async def test_a_provider_says_what_it_is_and_what_it_can(api: Api) -> None:
     assert replay["clock"]["now"] == CLOCK
     assert sim["clock"]["now"] == NOW
     assert replay["attribution"]
+    assert sim["capabilities"][-4:] == ["LIVE_BARS", "LIVE_TRADES", "LIVE_BOOKS", "LIVE_TICKERS"]
+    assert (alpaca["name"], alpaca["capabilities"]) == ("alpaca", [])
+    assert "ALPACA_KEY_ID" in alpaca["disabled"]
 
 
 async def test_providers_of_a_market_leave_out_the_others(api: Api) -> None:
@@ -212,11 +215,11 @@ async def test_every_id_finds_its_entity_again_and_no_two_are_alike(api: Api) ->
     found = [(await api.ask(NODE, id=each)).data["node"] for each in ids]
 
     assert [node["id"] for node in found] == ids
-    assert len(set(ids)) == len(ids) == 2 + 2 + 8 + 62
-    assert [node["__typename"] for node in found[:5]] == [
-        *("Market", "Market", "Provider", "Provider", "Symbol")
+    assert len(set(ids)) == len(ids) == 2 + 3 + 8 + 62
+    assert [node["__typename"] for node in found[:6]] == [
+        *("Market", "Market", "Provider", "Provider", "Provider", "Symbol")
     ]
-    assert {node["symbol"] for node in found[12:]} == set(ALL)
+    assert {node["symbol"] for node in found[13:]} == set(ALL)
 
 
 @pytest.mark.parametrize(

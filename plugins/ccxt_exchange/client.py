@@ -1,7 +1,9 @@
 """One exchange's connection: loaded when first used, throttled, retried, its failures in our words.
 
 There is one client an exchange in a process, so everyone shares its throttle and, once the exchange
-says "too many requests", its pause.
+says "too many requests", its pause. One object of ccxt serves calls and streams: the class of
+ccxt.pro is that of ccxt.async_support with `watch_*` added, importing it costs 6 MB more of 94 and
+no time, and the snapshots that order books begin with pass the same throttle as all calls.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from typing import Any
 
 from market.clock import Clock
 from market.errors import ProviderUnavailable
+from plugins.ccxt_exchange.binance_wire import BinanceWired
+from plugins.ccxt_exchange.catalogue import family_of
+from plugins.ccxt_exchange.kraken_wire import KrakenWired
+from plugins.ccxt_exchange.wire import ConnectionLost, Wired
 
 ATTEMPTS = 3
 """How often one call is tried in all."""
@@ -26,6 +32,8 @@ LONGEST_PAUSE = 10.0
 QUEUE_SECONDS = 20.0
 """How long a call may wait for its turn at the throttle, besides the time-out of its answer."""
 _BACKOFF = 0.5
+# By the oldest ancestor in ccxt.pro, what is known of its sockets.
+_WIRES: Mapping[str, type[Wired]] = {"binance": BinanceWired, "kraken": KrakenWired}
 _SECONDS = re.compile(r"\d{1,9}(\.\d+)?", re.ASCII)
 
 Configure = Callable[[Any], None]
@@ -34,6 +42,10 @@ Sleep = Callable[[float], Awaitable[None]]
 
 class SymbolRefused(Exception):
     """The exchange says that it does not list the symbol."""
+
+
+class BookBroken(Exception):
+    """The order book that was kept does not add up; it has to begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,29 @@ class ExchangeClient:
                 self._exchange = await asyncio.to_thread(self._load)
             return self._exchange
 
+    async def ready(self) -> Any:
+        """Return the ccxt exchange once it wants to be asked."""
+        await self._pause()
+        return await self.open()
+
+    async def pushed(self, watching: Awaitable[Any]) -> Any:
+        """Return what *watching*, a `watch_*` call, gives next. Not tried again.
+
+        Raises `ConnectionLost`, `BookBroken`.
+        """
+        try:
+            return await watching
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # ccxt cancels whoever waits for a connection that it closes.
+            raise ConnectionLost(self._id) from error
+        except (BookBroken, ProviderUnavailable):
+            raise
+        except Exception as error:
+            raise self._push_failure(error) from error
+
     async def load_markets(self) -> Any:
         """Return the exchange with its markets read anew."""
         await self._call("load_markets", True)
@@ -118,10 +153,12 @@ class ExchangeClient:
             await exchange.close()
 
     def _load(self) -> Any:
-        module = importlib.import_module(f"ccxt.async_support.{self._id}")
-        listed = getattr(module, self._id)
+        family = family_of(self._id)
+        package = "async_support" if family is None else "pro"
+        listed = getattr(importlib.import_module(f"ccxt.{package}.{self._id}"), self._id)
+        wire = () if family is None else (_WIRES.get(family, Wired),)
         # Under the exchange's own name, which ccxt's messages and option look-ups go by.
-        made = type(self._id, (_Watched, listed), {"__doc__": listed.__doc__})
+        made = type(self._id, (*wire, _Watched, listed), {"__doc__": listed.__doc__})
         exchange = made({"enableRateLimit": True, "timeout": int(self._timeout * 1000)})
         if self._configure:
             self._configure(exchange)
@@ -152,6 +189,23 @@ class ExchangeClient:
             raise ProviderUnavailable(self._id, "rate limited", retry_after=seconds)
         if seconds > 0:
             await self._sleep(seconds)
+
+    def _push_failure(self, error: Exception) -> Exception:
+        from ccxt.base import errors  # noqa: PLC0415  # loaded by now, costly before
+
+        if isinstance(error, errors.InvalidNonce):
+            return BookBroken(str(error))
+        try:
+            fault = _fault(error)
+        except SymbolRefused:
+            return ProviderUnavailable(self._id, "it does not push this symbol")
+        if fault.rate_limited:
+            wait = self._rate_limit(self._exchange, 1)
+            return ProviderUnavailable(self._id, fault.reason, retry_after=wait)
+        # Time-outs among these: ccxt raises them when the other side answers no pings.
+        if isinstance(error, errors.NetworkError) and not isinstance(error, errors.OnMaintenance):
+            return ConnectionLost(self._id)
+        return ProviderUnavailable(self._id, fault.reason)
 
     def _rate_limit(self, exchange: Any, attempt: int) -> float:
         """Make every caller pause, and return for how many seconds."""

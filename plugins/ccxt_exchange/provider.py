@@ -1,4 +1,4 @@
-"""A ccxt exchange behind the provider contract: its symbols and its past bars."""
+"""A ccxt exchange behind the provider contract: its symbols, its past bars, and what it pushes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from market.instrument import Instrument, Listing
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe, Unit
 from market.window import DAY, HOUR, MINUTE, Window
 from plugins.base import Description, HistoryOffer, Page
-from plugins.ccxt_exchange.catalogue import title_of
+from plugins.ccxt_exchange.catalogue import Pushed, pushed_by, title_of
 from plugins.ccxt_exchange.client import Configure, ExchangeClient, Sleep, SymbolRefused
 from plugins.ccxt_exchange.clock import VenueClock
 from plugins.ccxt_exchange.instruments import MARKET, frames_of, instruments_of, offer_of
 from plugins.ccxt_exchange.paging import Answer, Row, find_first, read_window
+from plugins.ccxt_exchange.pushes import Pushes
+from plugins.ccxt_exchange.streams import CAPABILITIES
 
 SYMBOLS_AGE = HOUR
 """How old the list of symbols may become."""
@@ -49,8 +51,14 @@ class CcxtProvider:
     """One exchange, named by its ccxt id.
 
     Nothing is imported and no connection made before the first call. Make one object an exchange
-    and process: it holds the throttle that everyone must share.
+    and process: it holds the throttle that everyone must share. The object is of a class that has
+    the capabilities to push which ccxt has for the exchange, and no others: coinbase streams no
+    bars.
     """
+
+    def __new__(cls, exchange_id: str, **_: Any) -> Self:
+        own: Any = cls
+        return cast("Self", object.__new__(_composed(own, pushed_by(exchange_id))))
 
     def __init__(
         self,
@@ -77,6 +85,9 @@ class CcxtProvider:
         self._measured_at: int | None = None
         self._client = ExchangeClient(
             exchange_id, clock=clock, configure=configure, timeout=timeout, sleep=sleep
+        )
+        self._pushes = Pushes(
+            self._client, name=exchange_id, clock=self._clock, resolve=self._frames
         )
         self._listed: _Listed | None = None
         self._listing: asyncio.Task[_Listed] | None = None
@@ -148,10 +159,11 @@ class CcxtProvider:
         return Page(bars=bars, covered=answer.covered, not_offered=answer.not_offered)
 
     async def aclose(self) -> None:
-        """Close the connections to the exchange."""
+        """End all streams and close the connections to the exchange."""
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.gather(self._listing, return_exceptions=True)
+        await self._pushes.aclose()
         await self._client.aclose()
 
     async def _resolved(self, listing: Listing) -> tuple[_Listed, HistoryOffer]:
@@ -161,6 +173,10 @@ class CcxtProvider:
         if instrument is None:
             raise UnknownName("symbol", listing.symbol, listed.instruments, field="symbol")
         return listed, offer_of(listed.exchange, instrument, frames=listed.frames)
+
+    async def _frames(self, listing: Listing) -> Mapping[Timeframe, str]:
+        listed, offer = await self._resolved(listing)
+        return {native.timeframe: listed.frames[native.timeframe] for native in offer.frames}
 
     async def _rows(
         self, symbol: str, frame: str, since: int, count: int, until: int | None = None
@@ -236,6 +252,13 @@ class CcxtProvider:
 
     def _unavailable(self, reason: str) -> ProviderUnavailable:
         return ProviderUnavailable(self._description.name, reason)
+
+
+@cache
+def _composed(provider: type[Any], pushed: frozenset[Pushed]) -> type[Any]:
+    """Return the class *provider* with the capabilities to push."""
+    capabilities = (CAPABILITIES[one] for one in sorted(pushed))
+    return type(provider.__name__, (provider, *capabilities), {"__doc__": provider.__doc__})
 
 
 def _names(offer: HistoryOffer) -> Mapping[Timeframe, str]:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from tests.exchange_server import binance, kraken
+from tests.exchange_server import binance, binance_live, kraken, kraken_live
 from tests.exchange_server.faults import Faults
+from tests.exchange_server.live import Live
 from tests.exchange_server.market import MINUTE, Candles, Market
 
 DEFAULT_MARKETS = (
@@ -41,6 +42,7 @@ class ExchangeServer:
     now: int
     markets: dict[str, Market]
     faults: Faults = field(default_factory=Faults)
+    live: Live = field(default_factory=Live)
     calls: list[Call] = field(default_factory=list)
     url: str = ""
     _made: dict[tuple[str, int, int], Candles] = field(default_factory=dict)
@@ -74,7 +76,14 @@ class ExchangeServer:
     def _local(self, urls: Any, exchange_id: str) -> Any:
         if isinstance(urls, dict):
             return {name: self._local(url, exchange_id) for name, url in urls.items()}
-        return f"{self.url}/{exchange_id}{urlsplit(urls).path}" if isinstance(urls, str) else urls
+        if not isinstance(urls, str):
+            return urls
+        url = urlsplit(urls)
+        if url.scheme in {"ws", "wss"}:
+            # ccxt tells binance's markets apart by the host.
+            base = self.url.replace("http", "ws", 1)
+            return f"{base}/{exchange_id}/{url.hostname}{url.path}"
+        return f"{self.url}/{exchange_id}{url.path}"
 
 
 @asynccontextmanager
@@ -86,6 +95,7 @@ async def exchange_server(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="exchange server")
     thread.start()
+    server.live.attach(loop)
     runner = web.AppRunner(_app(server), shutdown_timeout=0.1, access_log=None)
     try:
         await _in(loop, _start(runner, server))
@@ -106,8 +116,8 @@ def _app(server: ExchangeServer) -> web.Application:
         return await server.faults.before(request.path) or await handler(request)
 
     app = web.Application(middlewares=[logged])
-    app.add_routes(binance.routes(server))
-    app.add_routes(kraken.routes(server))
+    for side in (binance, binance_live, kraken, kraken_live):
+        app.add_routes(side.routes(server))
     return app
 
 

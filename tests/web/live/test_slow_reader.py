@@ -81,6 +81,27 @@ async def test_it_gets_the_newest_of_what_passes_and_all_else_in_order(serving):
         assert await lazy.alive()
 
 
+async def test_what_waits_for_it_is_dropped_when_it_wants_no_more(serving):
+    async with serving.narrow() as lazy, serving.client() as keen:
+        for client in (lazy, keen):
+            await client.subscribe("1", TICKS)
+        await followed(serving, 2)
+        for number in range(40):
+            serving.stage.tape().publish(number, TEXT)
+        await numbers(keen, "1", 40)
+
+        await lazy.complete("1")
+        await followed(serving, 1)
+        await lazy.subscribe("1", "{ hello }")
+
+        got = 0
+        while "ticks" in (answer := await lazy.answer("1"))["data"]:
+            assert answer["data"]["ticks"]["number"] == got
+            got += 1
+        assert answer == {"data": {"hello": "hello world"}}
+        assert got < 40
+
+
 async def test_its_own_large_events_wait_for_it(serving):
     async with serving.narrow() as lazy:
         await lazy.subscribe("1", "subscription { flood(to: 400, size: 10000) { number text } }")

@@ -3,34 +3,28 @@ import 'graphiql/setup-workers/vite';
 import 'graphiql/style.css';
 import './page.css';
 
-import { createGraphiQLFetcher } from '@graphiql/toolkit';
 import { GraphiQL } from 'graphiql';
 import { createRoot } from 'react-dom/client';
 
 import bars from './bars.svg';
+import { fetcher } from './fetcher';
+import liveBars from './live.graphql?raw';
 import openingQuery from './opening.graphql?raw';
 import { ownStorage } from './storage';
-
-const endpoint = new URL('/graphql', location.href);
-const socket = new URL(endpoint);
-socket.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-
-const fetcher = createGraphiQLFetcher({
-  url: endpoint.href,
-  subscriptionUrl: socket.href,
-  enableIncrementalDelivery: false,
-});
 
 const link = new URLSearchParams(location.search);
 const linkedQuery = link.get('query');
 // Without this a linked query would run with whatever variables the last visit left behind.
 const linkedVariables = link.get('variables') ?? (linkedQuery === null ? null : '');
+// A first visit finds a query and something that is live; a link opens by itself.
+const tabs = linkedQuery === null ? [openingQuery, liveBars].map((query) => ({ query: query.trimEnd() })) : undefined;
 
 createRoot(document.getElementById('graphiql')!).render(
   <GraphiQL
     fetcher={fetcher}
     storage={ownStorage}
     defaultQuery={openingQuery.trimEnd()}
+    defaultTabs={tabs}
     initialQuery={linkedQuery ?? undefined}
     initialVariables={linkedVariables ?? undefined}
     shouldPersistHeaders={false}

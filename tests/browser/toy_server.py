@@ -27,8 +27,12 @@ class Query:
 @strawberry.type
 class Subscription:
     @strawberry.subscription
-    async def count(self, to: int, delay_ms: int = 0) -> AsyncGenerator[int, None]:
+    async def count(
+        self, to: int, delay_ms: int = 0, fail_after: int | None = None
+    ) -> AsyncGenerator[int, None]:
         for number in range(1, to + 1):
+            if fail_after is not None and number > fail_after:
+                raise ArithmeticError("lost count")
             await asyncio.sleep(delay_ms / 1000)
             yield number
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from datasources.compose import Stock, allowed, buckets_in, compose, select, spans_of
 from datasources.found import Base, Found, Head, Want
-from datasources.plan import builds, native_grid
+from datasources.plan import builds, native_grid, offer_of
 from datasources.views import coarsest_view
 from db.candles import CandleStore
 from db.stored import SeriesKey, SeriesState, Wanted
@@ -17,7 +17,6 @@ from market.buckets import Buckets
 from market.errors import StoreUnavailable
 from market.timeframe import Timeframe
 from market.window import Spans, Window
-from plugins.base import History
 from plugins.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -104,9 +103,9 @@ class Aggregates:
                 stock = Stock(read.base, bars, head.known, head.known, want.now, head)
                 part = compose(want.series, select(buckets, may), stock)
                 # What only the store says is not fresh: nobody asked the provider just now.
-                settled = part.bars.take(part.settled.contains(part.bars.time))
-                part = replace(part, bars=settled, fresh=part.settled, as_of=0)
-                found[i] = found[i].merge(part)
+                lasting = part.bars.inside(part.settled)
+                settled = Found(lasting, part.settled, part.settled, heads=part.heads)
+                found[i] = found[i].merge(settled)
         return found
 
     async def learn_views(self) -> bool:
@@ -126,12 +125,12 @@ class Aggregates:
 
         The view's buckets are at most *longest* milliseconds long; None: read the base itself.
         """
-        provider = self._registry.get(want.series.listing.provider)
-        if base.native and isinstance(provider, History):
-            fine = native_grid(base, want.instrument, provider.history(want.instrument))
-            buckets = select(buckets, builds(fine, buckets))
-        views = [view for view in self._views if view.nominal <= longest]
-        return buckets, coarsest_view(views, want.series, base, buckets)
+        if base.native:
+            provider = self._registry.get(want.series.listing.provider)
+            if (offer := offer_of(provider, want.instrument)) is not None:
+                fine = native_grid(base, want.instrument, offer)
+                buckets = select(buckets, builds(fine, buckets))
+        return buckets, coarsest_view(self._views, want.series, base, buckets, longest=longest)
 
     async def read(self, reads: Sequence[Read]) -> list[tuple[Head | None, Bars]]:
         """Return where each base stands and its bars; nothing while the store is away."""

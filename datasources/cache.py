@@ -18,11 +18,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from datasources.found import Base, Found, Head, Want
 from datasources.meter import Meter
-from datasources.packing import pack, spans_in, spans_out, unpack
+from datasources.packing import Packer, spans_in, spans_out, unpack
 from market.bars import Bars
 from market.instrument import Listing, Series
 from market.lru import LRU
-from market.window import Spans, Window
+from market.window import Spans, Times, Window
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Chunk:
         """The bars that are settled."""
         if self.settled == self.fresh:
             return self.bars
-        return self.bars.take(self.settled.contains(self.bars.time))
+        return self.bars.inside(self.settled)
 
 
 class Cache:
@@ -209,22 +209,26 @@ class Cache:
         return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
     def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
+        generations, positions = {}, {}
         for base, head in found.heads.items():
             self._advance(pipe, base, head)
+            name = base_name(base)
+            generations[name], positions[name] = head.generation, head.position
+        bars = found.bars.inside(found.fresh)
+        unrevised = _unrevised(bars, found.settled)
+        packer = Packer(bars)
         for key, window in self._chunk_keys(want).items():
             fresh = found.fresh.clip(window)
             if not fresh:
                 continue
-            settled = found.settled.clip(window)
-            bars = found.bars.slice(window)
+            settled = fresh if found.settled == found.fresh else found.settled.clip(window)
             # What the store could not take in has no revision yet, whatever is known of its base.
-            stored = bool(found.heads) and not _lacks_revision(bars, settled)
-            heads = found.heads if stored else {}
-            generations = {base_name(base): head.generation for base, head in heads.items()}
+            stored = bool(found.heads) and not _any_in(unrevised, window)
+            built_from = generations if stored else {}
             held = self._held.get(key)
             if (
                 held
-                and (held.settled, held.fresh, held.generations) == (settled, fresh, generations)
+                and (held.settled, held.fresh, held.generations) == (settled, fresh, built_from)
                 and (fresh == settled or held.as_of >= found.as_of)
             ):
                 continue
@@ -232,10 +236,10 @@ class Cache:
                 "settled": spans_out(settled),
                 "fresh": spans_out(fresh),
                 "as_of": found.as_of,
-                "generations": generations,
-                "positions": {base_name(base): head.position for base, head in heads.items()},
+                "generations": built_from,
+                "positions": positions if stored else {},
             }
-            value = pack(bars.take(fresh.contains(bars.time)), facts)
+            value = packer.pack(*bars.positions(window), facts)
             pipe.set(key, value, ex=self._ttl if stored else self._storeless_ttl)
             # Not the bars at hand: a slice would keep all they were cut from.
             if len(value) <= self._max_bytes and (chunk := _chunk_in(value)) is not None:
@@ -255,13 +259,13 @@ class Cache:
     def _chunk_keys(self, want: Want) -> dict[str, Window]:
         """Return the keys of the chunks that *want* touches, oldest first, by their windows."""
         length = want.series.timeframe.nominal * _CHUNK_BARS
-        numbers: dict[int, None] = {}
+        numbers: set[int] = set()
         for span in want.spans:
             first, last = span.since // length, (span.until - 1) // length
-            numbers.update(dict.fromkeys(range(max(first, last - _MOST_CHUNKS + 1), last + 1)))
-        name = _series_name(want.series)
+            numbers.update(range(max(first, last - _MOST_CHUNKS + 1), last + 1))
+        start = f"{self._prefix}chunk:{_series_name(want.series)}:"
         return {
-            f"{self._prefix}chunk:{name}:{number}": Window(number * length, (number + 1) * length)
+            f"{start}{number}": Window(number * length, (number + 1) * length)
             for number in sorted(numbers)[-_MOST_CHUNKS:]
         }
 
@@ -285,9 +289,14 @@ class Cache:
         self._away = False
 
 
-def _lacks_revision(bars: Bars, settled: Spans) -> bool:
-    unrevised = bars.revision == 0
-    return bool(unrevised.any()) and bool(settled.contains(bars.time[unrevised]).any())
+def _unrevised(bars: Bars, settled: Spans) -> Times:
+    """Return the times of the settled bars that have no revision."""
+    times: Times = bars.time[bars.revision == 0]
+    return times[settled.contains(times)]
+
+
+def _any_in(times: Times, window: Window) -> bool:
+    return bool(len(times)) and bool(((times >= window.since) & (times < window.until)).any())
 
 
 def _no_later(base: Base, head: Head, chunk: Chunk) -> Head:

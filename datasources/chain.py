@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from datasources.aggregates import Aggregates
 from datasources.beginnings import NEVER
 from datasources.cache import Cache
@@ -97,7 +95,8 @@ class Chain:
             ):
                 search.found = found
                 search.done = _ended(search)
-            await asyncio.gather(*(self._look_further(s) for s in turn if not s.done))
+            if left := [search for search in turn if not search.done]:
+                await asyncio.gather(*map(self._look_further, left))
         return [_answer(search) for search in searches]
 
     async def _fetch(self, wants: Sequence[Want], *, cached: bool = True) -> list[Found]:
@@ -112,7 +111,10 @@ class Chain:
             turn = [i for i, spans in enumerate(left) if spans]
             if not turn:
                 break
-            asked = [replace(wants[i], spans=left[i]) for i in turn]
+            asked = [
+                wants[i] if left[i] is wants[i].spans else replace(wants[i], spans=left[i])
+                for i in turn
+            ]
             fresh = await source.fetch(asked, [found[i] for i in turn])
             self._count(source.name, fresh)
             for i, more in zip(turn, fresh, strict=True):
@@ -194,7 +196,7 @@ def _ended(search: Search) -> bool:
     request, found = search.request, search.found
     lowest = _NO_BEGINNING if request.since is None else request.since
     window = (max(lowest, search.since), search.until)
-    first, last = np.searchsorted(found.bars.time, window)
+    first, last = found.bars.time.searchsorted(window).tolist()
     if last - first > request.last + (not request.include_forming):
         return True
     if any(reason is GapReason.PROVIDER_UNAVAILABLE for reason, _ in found.unknown):
@@ -234,7 +236,7 @@ def _answer(search: Search) -> Answer | BargraphError:
     )
     window = Window(min(since, search.until), search.until)
     bars = found.bars.slice(window)
-    bars = bars.take(found.fresh.contains(bars.time))
+    bars = bars.inside(found.fresh)
     if not request.include_forming:
         bars = bars.closed()
     cut_off = len(bars) > request.last

@@ -110,5 +110,7 @@ def _opening(bars: Bars, buckets: Buckets) -> Mask:
     """Return which of *bars* open where one of *buckets* does."""
     if not len(buckets):
         return np.zeros(len(bars), dtype=np.bool_)
+    if len(buckets) == len(bars) and (buckets.opens == bars.time).all():
+        return np.ones(len(bars), dtype=np.bool_)
     at = np.minimum(np.searchsorted(buckets.opens, bars.time), len(buckets) - 1)
     return np.asarray(buckets.opens[at] == bars.time)

@@ -91,9 +91,9 @@ class Found:
     unknown: tuple[tuple[GapReason, Spans], ...] = ()
     heads: Mapping[Base, Head] = field(default_factory=dict)
 
-    @classmethod
-    def nothing(cls) -> Found:
-        return cls(Bars.empty())
+    @staticmethod
+    def nothing() -> Found:
+        return _NOTHING
 
     def outdates(self, earlier: Found) -> bool:
         """Whether history was revised since what was found *earlier*."""
@@ -109,6 +109,8 @@ class Found:
 
     def merge(self, later: Found) -> Found:
         """Join with what a *later* (dearer, fresher) source found in the time left open."""
+        if self is _NOTHING and (later.passing_at or 0) == later.as_of:
+            return later
         ats = (self.passing_at, later.passing_at)
         return Found(
             bars=self.bars.merge(later.bars),
@@ -119,6 +121,9 @@ class Found:
             unknown=(*self.unknown, *later.unknown),
             heads=merge_heads(self.heads, later.heads),
         )
+
+
+_NOTHING = Found(Bars.empty())
 
 
 def merge_heads(earlier: Mapping[Base, Head], later: Mapping[Base, Head]) -> dict[Base, Head]:

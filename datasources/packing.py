@@ -21,15 +21,32 @@ _LAYOUT = tuple((name, _TYPES.get(name, np.dtype("<f8"))) for name in Bars.COLUM
 _ROW = sum(dtype.itemsize for _, dtype in _LAYOUT)
 
 
+class Packer:
+    """Packs stretches of the same bars, looking at their columns once."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._columns = [
+            (np.ascontiguousarray(column, dtype).view(np.uint8).data, dtype.itemsize)
+            for column, (_, dtype) in zip(bars.columns, _LAYOUT, strict=True)
+        ]
+
+    def pack(self, first: int, last: int, facts: dict[str, Any]) -> bytes:
+        """Return the bars from *first* up to *last* and JSON-able *facts* as one value.
+
+        It is made of version, header length, header, columns.
+        """
+        header = orjson.dumps({"n": last - first, **facts})
+        columns = [column[first * size : last * size] for column, size in self._columns]
+        return b"".join((_PREFIX.pack(_VERSION, len(header)), header, *columns))
+
+
 def pack(bars: Bars, facts: dict[str, Any]) -> bytes:
-    """Return *bars* and JSON-able *facts* as one value: version, header length, header, columns."""
-    header = orjson.dumps({"n": len(bars), **facts})
-    columns = [np.ascontiguousarray(getattr(bars, name), dtype).data for name, dtype in _LAYOUT]
-    return b"".join((_PREFIX.pack(_VERSION, len(header)), header, *columns))
+    """Return all of *bars* and JSON-able *facts* as one value."""
+    return Packer(bars).pack(0, len(bars), facts)
 
 
 def unpack(value: bytes) -> tuple[Bars, dict[str, Any]] | None:
-    """Return what `pack` was given; None if *value* has another layout or was cut."""
+    """Return what was packed; None if *value* has another layout or was cut."""
     if len(value) < _PREFIX.size:
         return None
     version, length = _PREFIX.unpack_from(value)

@@ -20,9 +20,11 @@ def view_grid(view: Timeframe) -> Grid:
 
 
 def coarsest_view(
-    views: Sequence[Timeframe], series: Series, base: Base, buckets: Buckets
+    views: Sequence[Timeframe], series: Series, base: Base, buckets: Buckets, *, longest: int
 ) -> Timeframe | None:
     """Return the coarsest of *views* whose buckets make up all of *buckets*; None: read the base.
+
+    The view's buckets are at most *longest* milliseconds long.
 
     Views hold minutes of what trades around the clock, in UTC; another zone is served by one too
     where its days begin on the edges of the view.
@@ -32,7 +34,7 @@ def coarsest_view(
     if not calendar(series.calendar).around_the_clock:
         return None
     for view in sorted(views, key=lambda view: view.nominal, reverse=True):
-        if view.nominal <= series.timeframe.nominal and _makes(view, buckets):
+        if view.nominal <= min(longest, series.timeframe.nominal) and _makes(view, buckets):
             return view
     return None
 

@@ -6,6 +6,7 @@ are the bytes of `array_send(array_agg(...))`, whose elements must not be null.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -25,16 +26,8 @@ _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
 _ARRAY_HEADER = 20
 _ROWS_A_CHUNK = 16_384
-_RANGE = np.dtype(
-    [
-        ("size", ">i4"),
-        ("flags", "u1"),
-        ("lower_size", ">i4"),
-        ("lower", ">i8"),
-        ("upper_size", ">i4"),
-        ("upper", ">i8"),
-    ]
-)
+_RANGE = struct.Struct(">iBiqiq")
+"""Size, flags, then the size of a bound and the bound, twice."""
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -84,6 +77,16 @@ def array_values(sent: bytes | None, kind: str, dtype: type[_Number]) -> NDArray
     return np.frombuffer(sent, element, offset=_ARRAY_HEADER)["value"].astype(dtype)
 
 
+def array_floats(sent: bytes, count: int) -> NDArray[np.float64]:
+    """Return the elements of an array sent, each *count* float8 long, as *count* columns.
+
+    Points are two long, segments four.
+    """
+    element = np.dtype([("size", ">i4"), ("values", ">f8", (count,))])
+    values = np.frombuffer(sent, element, offset=_ARRAY_HEADER)["values"]
+    return np.array(values.T, np.float64, order="C")
+
+
 def array_times(sent: bytes | None) -> Times:
     """Return the elements of a `timestamptz[]` in milliseconds since the epoch."""
     return from_server_time(array_values(sent, ">i8", np.int64))
@@ -91,7 +94,7 @@ def array_times(sent: bytes | None) -> Times:
 
 def multirange_spans(sent: bytes) -> Spans:
     """Return the ranges of a `tstzmultirange`, all of which must be finite and half-open."""
-    ranges = np.frombuffer(sent, _RANGE, offset=4)
-    since = from_server_time(ranges["lower"].astype(np.int64))
-    until = from_server_time(ranges["upper"].astype(np.int64))
-    return Spans(map(Window, since.tolist(), until.tolist()))
+    return Spans(
+        Window(lower // 1000 + _EPOCH, upper // 1000 + _EPOCH)
+        for _, _, _, lower, _, upper in _RANGE.iter_unpack(memoryview(sent)[4:])
+    )

@@ -6,6 +6,7 @@ Times are milliseconds since the epoch. Whatever puts PostgreSQL out of reach ra
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -191,8 +192,13 @@ class CandleStore:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         with store_failures():
-            async with self._pool.acquire(timeout=_ACQUIRE) as connection:
+            # Not the pool's own timeout: that makes a task for each connection taken.
+            async with asyncio.timeout(_ACQUIRE):
+                connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection, timeout=_ACQUIRE)
 
 
 def _turns(ids: Sequence[int]) -> Iterator[dict[int, int]]:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import asyncpg
 import numpy as np
 
-from db.binary import array_times, array_values, multirange_spans
+from db.binary import array_floats, array_times, array_values, multirange_spans
 from db.stored import Change, SeriesKey, SeriesState
 from market.bars import CLOSED, Bars, Flags
 
 # The code in the column source is the bits above CLOSED: 1 NATIVE, 2 FROM_TRADES, 4 VOID.
 _SOURCE_SHIFT = 1
 _SOURCE_MASK = 3
+# A bar's marks are its revision above three bits: this code, VOID included.
+_MARK_BITS = 3
+_MARKS = 7
 
 
 def names(keys: Sequence[SeriesKey]) -> tuple[list[str], ...]:
@@ -49,20 +52,26 @@ def changes(row: asyncpg.Record) -> tuple[Change, ...]:
 
 
 def bars(row: asyncpg.Record) -> Bars:
-    """Return the bars of the columns that `statements` calls _BARS; all count as closed."""
+    """Return the bars of the columns that `sql/0006_read.sql` tells of; all count as closed."""
     if row["time"] is None:
         return Bars.empty()
-    floats = {
-        name: array_values(row[name], ">f8", np.float64)
-        for name in ("open", "high", "low", "close", "volume", "vwap")
-    }
+    time = array_times(row["time"])
+    marks = array_values(row["marks"], ">i8", np.int64)
+    open_, high, low, close = array_floats(row["prices"], 4)
+    volume, vwap = array_floats(row["volumes"], 2)
+    trades = row["trades"]
     return Bars(
-        time=array_times(row["time"]),
-        **floats,
-        trades=array_values(row["trades"], ">i8", np.int64),
-        revision=array_values(row["revision"], ">i8", np.int64),
+        time=time,
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+        vwap=vwap,
+        trades=np.full(len(time), -1) if trades is None else array_values(trades, ">i8", np.int64),
+        revision=marks >> _MARK_BITS,
         updated=array_times(row["updated"]),
-        flags=flags(array_values(row["source"], ">i2", np.uint8)),
+        flags=flags((marks & _MARKS).astype(np.uint8)),
     )
 
 

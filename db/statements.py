@@ -28,46 +28,7 @@ ADD_SERIES = f"""
 
 LEVELS = "SELECT level, timeframe FROM preaggregation_configs ORDER BY level DESC"
 
-# Arrays are built from an ordered subquery: ordering inside each of them would sort every time.
-_BARS = """
-    array_send(array_agg(b."timestamp")) AS time,
-    array_send(array_agg(b.open)) AS open,
-    array_send(array_agg(b.high)) AS high,
-    array_send(array_agg(b.low)) AS low,
-    array_send(array_agg(b.close)) AS close,
-    array_send(array_agg(b.volume)) AS volume,
-    array_send(array_agg(coalesce(b.vwap, 'NaN'))) AS vwap,
-    array_send(array_agg(coalesce(b.trades, -1))) AS trades,
-    array_send(array_agg(b.revision::bigint)) AS revision,
-    array_send(array_agg(b.updated_at)) AS updated,
-    array_send(array_agg(b.source)) AS source
-"""
-
-SNAPSHOT = f"""
-    SELECT {_STATE}, c.*
-    FROM unnest({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])
-         WITH ORDINALITY u({_COLUMNS}, level, since, until, n)
-    LEFT JOIN series s ON ({_OWN}) = ({_KEY})
-    LEFT JOIN LATERAL (
-        SELECT {_BARS}
-        FROM (
-            SELECT "timestamp", open, high, low, close, volume, vwap, trades,
-                   revision, updated_at, (source + 4 * void::integer)::smallint AS source
-            FROM bar
-            WHERE u.level = 0 AND bar.series_id = s.id
-              AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
-            UNION ALL
-            SELECT "timestamp", coalesce(open, 0), coalesce(high, 0), coalesce(low, 0),
-                   coalesce(close, 0), coalesce(volume, 0), turnover / nullif(volume, 0),
-                   trades, revision, updated_at, (4 * void::integer)::smallint
-            FROM rollup
-            WHERE u.level > 0 AND rollup.series_id = s.id AND rollup.level = u.level
-              AND "timestamp" >= from_epoch_ms(u.since) AND "timestamp" < from_epoch_ms(u.until)
-            ORDER BY "timestamp"
-        ) b
-    ) c ON true
-    ORDER BY u.n
-"""
+SNAPSHOT = f"SELECT * FROM read_bars({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])"
 
 CHANGES = """
     SELECT s.position AS head, greatest(s.position - change_log_length(), 0) AS pruned,
@@ -91,8 +52,14 @@ MERGE = """
                              $5::bigint[], $6::integer[], $7::bigint[], $8::bigint[])
 """
 
-STORED_AT = f"""
-    SELECT {_BARS}
+# The columns of `read_bars`.
+STORED_AT = """
+    SELECT array_send(array_agg(b."timestamp")) AS time,
+           array_send(array_agg(lseg(point(b.open, b.high), point(b.low, b.close)))) AS prices,
+           array_send(array_agg(point(b.volume, coalesce(b.vwap, 'NaN')))) AS volumes,
+           array_send(array_agg(coalesce(b.trades, -1))) AS trades,
+           array_send(array_agg(8 * b.revision::bigint + b.source)) AS marks,
+           array_send(array_agg(b.updated_at)) AS updated
     FROM (
         SELECT bar.* FROM unnest($2::bigint[]) u(at)
         JOIN bar ON bar.series_id = $1 AND bar."timestamp" = from_epoch_ms(u.at)

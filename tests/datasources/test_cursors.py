@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market.errors import BadInput
 from datasources.cursors import CandleCursor
+from market.errors import BadInput
 
 POSITIONS = st.dictionaries(st.integers(1, 2**53), st.integers(0, 2**53), max_size=4)
 INSTANTS = st.integers(-(2**53), 2**53)

@@ -30,6 +30,17 @@ def test_two_parts_that_pass_are_as_old_as_the_older(one: int, other: int) -> No
     assert joined.as_of == 100
 
 
+@pytest.mark.parametrize("settled", [Spans(), OLD])
+@pytest.mark.parametrize("as_of", [0, 950])
+def test_what_is_joined_with_nothing_stays_what_it_is(settled: Spans, as_of: int) -> None:
+    something = found(settled, OLD, as_of)
+
+    joined = Found.nothing().merge(something)
+
+    assert joined == found(Spans(), Spans(), 0).merge(something)
+    assert joined.passing_at == something.passing_at
+
+
 def test_what_is_settled_has_no_age() -> None:
     joined = found(OLD, OLD, as_of=7).merge(found(NEW, NEW, as_of=9))
 

@@ -107,3 +107,27 @@ async def test_fifty_symbols_from_a_warm_cache_take_one_round_trip_and_no_statem
     assert statements == []
     assert len(round_trips) == 1
     assert len(provider.calls) == calls
+
+
+async def test_with_no_room_in_the_process_answers_are_kept_in_redis_all_the_same(
+    redis_prefix: str, store_url: str, redis_url: str
+) -> None:
+    provider = watched(1, whole=False)
+    day = {"since": NOW - 25 * HOUR, "until": NOW - HOUR}
+    async with (
+        counted_pool(store_url) as (pool, statements),
+        counted_redis(redis_url) as (counted, round_trips),
+        opened_chain(provider, CandleStore(pool), counted, redis_prefix, cache_bytes=0) as opened,
+    ):
+        before = await opened.get("1m", **day)
+        await asyncio.sleep(0)
+        statements.clear()
+        round_trips.clear()
+
+        after = await opened.get("1m", **day)
+        await asyncio.sleep(0)
+
+        assert opened.cache.held_bytes == 0
+    assert after.bars == before.bars
+    assert statements == []
+    assert len(round_trips) == 1

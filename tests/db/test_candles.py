@@ -12,10 +12,11 @@ import pytest
 from db.candles import CandleStore
 from db.pool import open_pool
 from db.stored import SeriesKey, Wanted, Write
+from market.bars import CLOSED, NATIVE, VOID
 from market.errors import StoreUnavailable
 from market.instrument import Adjustment, Listing
 from market.timeframe import MINUTE_FRAME, Timeframe
-from market.window import MINUTE, Window
+from market.window import MINUTE, Spans, Window
 from tests.db.minutes import ALWAYS, AROUND, T0, assert_views_exact, fresh_key, minutes, put, stored
 
 
@@ -25,14 +26,11 @@ class CountedConnection:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    def acquire(self, *, timeout: float) -> CountedConnection:
-        return self
-
-    async def __aenter__(self) -> asyncpg.Connection:
+    async def acquire(self) -> asyncpg.Connection:
         return self._connection
 
-    async def __aexit__(self, *_: object) -> None:
-        return None
+    async def release(self, connection: asyncpg.Connection, *, timeout: float) -> None:
+        assert connection is self._connection
 
 
 async def test_fifty_series_at_several_views_are_read_with_one_statement(
@@ -86,6 +84,66 @@ async def test_a_window_is_half_open_and_an_impossible_one_is_empty(store: Candl
         [T0, T0 + MINUTE, T0 + 2 * MINUTE],
         [],
     ]
+
+
+async def test_optional_values_come_back_for_the_bars_that_have_them(store: CandleStore) -> None:
+    key = fresh_key()
+    times = [T0 + n * MINUTE for n in range(4)]
+    bars = minutes(times).with_columns(
+        vwap=np.array([np.nan, 10.5, np.nan, 9.5]), trades=np.array([-1, 7, 0, -1])
+    )
+    await put(store, key, bars)
+    none = fresh_key()
+    await put(store, none, minutes(times))
+
+    found = await stored(store, key)
+    dropped = await put(store, key, minutes(times), observed_at=T0 - 1)
+    (bare,) = await store.snapshot([Wanted(none, ALWAYS)])
+
+    assert found == bars.with_columns(revision=np.ones(4, np.int64))
+    assert dropped.bars == found
+    assert bare.bars.trades.tolist() == [-1] * 4
+    assert np.isnan(bare.bars.vwap).all()
+
+
+async def test_withdrawn_and_native_bars_keep_their_marks_and_revisions(store: CandleStore) -> None:
+    key = fresh_key(Timeframe.parse("1h"))
+    times = [T0, T0 + 60 * MINUTE]
+    native = minutes(times).with_columns(flags=np.array([CLOSED | NATIVE] * 2, np.uint8))
+    await put(store, key, native)
+    hours = Spans.of(T0, T0 + 60 * MINUTE)
+    await put(store, key, native.take(slice(1, None)), observed_at=T0 + 1, covered=hours)
+
+    (found,) = await store.snapshot([Wanted(key, ALWAYS)])
+
+    assert found.bars.revision.tolist() == [2, 1]
+    assert found.bars.flags.tolist() == [CLOSED | NATIVE | VOID, CLOSED | NATIVE]
+
+
+async def test_a_read_planned_while_tables_were_empty_never_scans_them_later(
+    fresh_store_url: str,
+) -> None:
+    key = fresh_key()
+    wanted = [Wanted(key, ALWAYS), Wanted(key, ALWAYS, Timeframe.parse("5m"))]
+    async with open_pool(fresh_store_url, max_size=1) as pool:
+        store = CandleStore(pool)
+        for _ in range(8):  # by now PostgreSQL would have settled for a plan
+            await store.snapshot(wanted)
+        await put(store, key, minutes([T0 + n * MINUTE for n in range(500)]))
+
+        async with pool.acquire() as connection, connection.transaction():
+            reader = CandleStore(CountedConnection(connection))
+            found = await reader.snapshot(wanted)
+            scans = await connection.fetch(
+                "SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables "
+                "WHERE relname IN ('series', 'bar', 'rollup')"
+            )
+
+    assert [len(f.bars) for f in found] == [500, 101]
+    assert {row["relname"]: row["seq_scan"] for row in scans} == dict.fromkeys(
+        ("series", "bar", "rollup"), 0
+    )
+    assert all(row["idx_scan"] for row in scans)
 
 
 async def test_a_series_never_stored_has_no_state_and_no_bars(store: CandleStore) -> None:

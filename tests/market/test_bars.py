@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from market.bars import CLOSED, FROM_TRADES, NATIVE, Bars
 from market.errors import InvalidBars
-from market.window import Window
+from market.window import Spans, Window
 
 # A bar's value follows from its rank, so that equal ranks are equal bars.
 ranks = st.tuples(st.booleans(), st.booleans(), st.integers(0, 3), st.integers(0, 3))
@@ -112,6 +112,20 @@ def test_a_slice_holds_the_bars_that_open_in_the_window(times, since, until):
     cut = minutes(*times).slice(Window(since, until))
 
     assert cut.time.tolist() == [time for time in times if since <= time < until]
+
+
+spans = st.lists(st.builds(Window, st.integers(-1, 13), st.integers(-1, 13)), max_size=4).map(Spans)
+
+
+@given(st.sets(st.integers(0, 12)).map(sorted), spans)
+@settings(deadline=None)
+def test_inside_spans_are_the_bars_that_open_there(times, spans):
+    bars = minutes(*times)
+
+    inside = bars.inside(spans)
+
+    assert inside == bars.take(spans.contains(bars.time))
+    assert inside.time.tolist() == [t for t in times if any(w.since <= t < w.until for w in spans)]
 
 
 def test_a_slice_by_absurd_times_is_still_a_slice():

@@ -21,6 +21,7 @@ from market.errors import UnknownName
 from market.instrument import Listing, Series, Session
 from market.timeframe import Timeframe, Unit
 from market.window import DAY, HOUR, MINUTE, Window
+from market.zones import ERA
 
 ALWAYS = calendar("24/7")
 ODD_ZONES = [
@@ -197,6 +198,29 @@ def test_a_window_selects_the_buckets_that_open_in_it(place, timeframe, length):
             expected.append(bucket)
         time = bucket.until
     assert list(buckets) == expected
+
+
+@given(st.integers(ERA.since - DAY, ERA.until + DAY), timeframes, st.floats(-1, 6))
+@example(ERA.since, Timeframe(7, Unit.MINUTE), 6.0)
+@settings(deadline=None, max_examples=500)
+def test_utc_has_the_buckets_of_a_zone_that_never_differs_from_it(since, timeframe, length):
+    window = Window(since, since + int(length * min(timeframe.nominal, 400 * DAY)))
+    utc, same = (Grid(timeframe, zone=zone, calendar=ALWAYS) for zone in ("UTC", "Etc/UTC"))
+
+    assert list(utc.opening_in(window)) == list(same.opening_in(window))
+    assert utc.reach(window) == same.reach(window)
+    assert utc.at(since) == same.at(since)
+
+
+@given(st.integers(0, 50 * 365 * DAY), timeframes)
+@settings(deadline=None, max_examples=200)
+def test_the_hull_of_buckets_is_the_smallest_window_around_them(since, timeframe):
+    grid = Grid(timeframe, zone="UTC", calendar=ALWAYS)
+    buckets = grid.opening_in(Window(since, since + 3 * timeframe.nominal))
+
+    first, *_, last = buckets
+    assert buckets.hull == Window(first.since, last.until)
+    assert grid.opening_in(Window(since, since)).hull == Window(0, 0)
 
 
 @given(places, timeframes, st.floats(0, 6))

@@ -54,6 +54,12 @@ def test_spans_are_sets_of_instants(some, others):
 
 @given(lists, windows)
 @settings(deadline=None)
+def test_spans_hold_a_window_when_no_instant_of_it_lies_outside(some, window):
+    assert Spans(some).holds(window) == (instants([window]) <= instants(some))
+
+
+@given(lists, windows)
+@settings(deadline=None)
 def test_clipping_spans_keeps_what_lies_in_the_window(some, window):
     assert instants(Spans(some).clip(window)) == instants(some) & instants([window])
 

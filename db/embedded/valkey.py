@@ -22,7 +22,8 @@ _SETTINGS = {
     "appendfsync": "everysec",
     "save": "",
     "maxmemory": "256mb",
-    # Leases and streams carry no expiry and stay; what is cached does, and goes first.
+    # Everything here expires or can be made again. What is in use (leases, logs of live feeds) is
+    # never the longest unused; were it evicted, feeds would be taken anew and nothing lost.
     "maxmemory-policy": "volatile-lru",
     "daemonize": "no",
     "logfile": "",

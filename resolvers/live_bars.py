@@ -11,7 +11,13 @@ from datasources.live.events import Status
 from datasources.live.fanout import Overflowed, Reader
 from datasources.live.quote_tails import QuoteTails
 from datasources.live.resumption import Resumption
-from datasources.live.tail_events import ResetReason, TailEvent, Update, passing_key
+from datasources.live.tail_events import (
+    RangeChanged,
+    ResetReason,
+    TailEvent,
+    Update,
+    passing_key,
+)
 from datasources.live.tails import Tails
 from market.buckets import grid
 from market.instrument import Instrument, Series
@@ -74,21 +80,27 @@ class LiveBars:
 
     async def _shown(self, reader: Reader[TailEvent]) -> AsyncIterator[Shown[TailEvent]]:
         while True:
+            events: list[TailEvent]
             try:
-                event = await anext(reader)
+                events = [await anext(reader)]
             except StopAsyncIteration:
                 return
             except Overflowed:
-                async with self.live.tails.open(self.series, self.instrument) as (tail, _):
-                    event = await self.live.resumption.snapshot(tail, ResetReason.OVERFLOW)
-            yield Shown(event, passing_key(event), _place(event))
+                async with self.live.tails.open(self.series, self.instrument) as (tail, followed):
+                    reset = ResetReason.OVERFLOW
+                    events = [
+                        *await self.live.resumption.snapshot(tail, followed, reset),
+                        followed.status,
+                    ]
+            for event in events:
+                yield Shown(event, passing_key(event), _place(event))
 
 
 def _place(event: TailEvent) -> CandleCursor | None:
     """Return up to where *event* tells of closed bars; None if it is about something else."""
     if isinstance(event, Status) or (isinstance(event, Update) and event.passing):
         return None
-    return event.cursor
+    return event.reached if isinstance(event, RangeChanged) else event.cursor
 
 
 async def live_bars(

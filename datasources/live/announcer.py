@@ -41,7 +41,6 @@ class Announcer:
         self._store_id: UUID | None = None
         self._series: int | None = None
         self._announced = 0
-        self._begun = False
         self.told_from = 0
         self.told = 0
         self.forming = Bars.empty()
@@ -53,7 +52,10 @@ class Announcer:
 
     def behind(self, state: SeriesState | None) -> bool:
         """Whether the log holds changes that were not announced."""
-        return state is not None and (not self._begun or state.position > self._announced)
+        if state is None:
+            return False
+        # A log that goes back is another store's.
+        return self._series != state.id or state.position != self._announced
 
     async def sync(self, state: SeriesState | None, written: Written | None = None) -> bool:
         """Announce what was logged up to *state*; return whether all of it went out.
@@ -63,13 +65,15 @@ class Announcer:
         """
         if state is None:
             return True
-        if not self._begun or self._series != state.id:
+        if self._series != state.id or self._store_id != await self._store.store_id():
             await self._begin(state)
         if written is not None and _only(written, after=self._announced):
             windows = tuple(Window(change.since, change.until) for change in written.changes)
             changed = Spans(windows).contains(written.bars.time)
             bars = written.bars.take(changed & (written.bars.revision > 0))
-            return await self._append(state.position, windows, bars, whole=True)
+            # Others may have written since: what they changed is in the log alone.
+            if not await self._append(written.state.position, windows, bars, whole=True):
+                return False
         while self._announced < state.position:
             log = await self._store.changes(state.id, after=self._announced, limit=_CHANGES_AT_ONCE)
             # Past what was pruned, listeners see that they cannot go on from where they are.
@@ -103,7 +107,6 @@ class Announcer:
         newest = await self._broadcaster.newest(self._channel)
         known = newest is not None and newest <= state.position
         self._announced = newest if newest is not None and known else state.position
-        self._begun = True
 
     async def _append(
         self, position: int, changes: Sequence[Window], bars: Bars, *, whole: bool

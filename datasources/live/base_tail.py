@@ -8,38 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from datasources.aggregates import key_of
+from datasources.compose import spans_of
 from datasources.cursors import CandleCursor
 from datasources.found import Base
 from datasources.health import HealthBoard
 from datasources.live.broadcaster import Break, Broadcaster
 from datasources.live.events import BaseEvent, FeedState, Status
 from datasources.live.keys import FeedKey
+from datasources.live.pacing import PACING, Pacing
 from datasources.live.series_tail import NEWEST, SeriesTail
-from datasources.live.tail_events import RangeChanged, ResetReason, Snapshot
+from datasources.live.tail_events import RangeChanged, ResetReason, TailEvent
 from datasources.live.tail_reading import TailReads, Told
 from db.candles import CandleStore
 from market.bars import Bars
 from market.buckets import Buckets
 from market.clock import Clock
 from market.errors import BargraphError, StoreUnavailable
-from market.window import Window
+from market.window import Spans, Window
 
 log = logging.getLogger(__name__)
 
-_RETRY = 1.0
-_SILENCE = 7.0
-"""Seconds without a word of the feed, which repeats itself every 2, until viewers are told."""
 _CHANGES_AT_ONCE = 1_000
 _MOMENT = 5_000
 """Milliseconds that an answer may be old in which a bar is forming, and some more."""
 
 
-Snapshots = Callable[[SeriesTail, ResetReason], Awaitable[Snapshot]]
+Beginnings = Callable[[SeriesTail, "BaseTail", ResetReason], Awaitable[Sequence[TailEvent]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ class TailTools:
     store: CandleStore
     reads: TailReads
     health: HealthBoard
-    snapshot: Snapshots
+    begin_anew: Beginnings
+    pacing: Pacing = PACING
 
 
 class _Reset(Exception):
@@ -78,6 +78,9 @@ class BaseTail:
         self._heard = False
         self.told = 0
         self._forming = Bars.empty()
+        self._ahead = 0
+        """Up to where the store changed, as far as is known; it may be past what was told."""
+        self._away = False
         self._behind = False
         """Whether something is known to be missing that could not be read yet."""
         self._owed: ResetReason | None = None
@@ -131,7 +134,7 @@ class BaseTail:
             while True:
                 message: bytes | Break | None = None
                 try:
-                    async with asyncio.timeout(_RETRY):
+                    async with asyncio.timeout(self._tools.pacing.retry):
                         message = await anext(inbox)
                 except TimeoutError:
                     pass
@@ -139,7 +142,7 @@ class BaseTail:
                 if message is not None:
                     heard = now
                 try:
-                    await self._take(message, silent=now - heard > _SILENCE)
+                    await self._take(message, silent=now - heard > self._tools.pacing.unheard)
                 except Exception:
                     # A bug must not end what others watch: they begin anew.
                     log.exception("The tail of %s failed", self.base)
@@ -154,7 +157,8 @@ class BaseTail:
 
     async def _take(self, message: bytes | Break | None, *, silent: bool) -> None:
         if isinstance(message, Break):
-            if message is Break.AWAY:
+            self._away = message is Break.AWAY
+            if self._away:
                 self._say(FeedState.DISCONNECTED, "Redis is away; what was missed will follow.")
             else:
                 self._behind = True
@@ -162,7 +166,7 @@ class BaseTail:
             event = BaseEvent.unpacked(message)
             if event is not None:
                 await self._apply(event)
-        elif silent:
+        elif silent and not self._away:
             self._say(FeedState.STALLED, "No process is feeding this series at the moment.")
         if self._owed is not None:
             await self._reset(self._owed)
@@ -175,7 +179,7 @@ class BaseTail:
                 raise _Reset(ResetReason.STORE_REPLACED)
             if event.series is not None and self._position is not None:
                 self._series = event.series
-                if event.previous > self._position and not await self._close_hole(event.previous):
+                if event.previous > self._position and not await self._catch_up(event.previous):
                     self._behind = True
                     return
             await self._advance(event)
@@ -192,50 +196,17 @@ class BaseTail:
     def _foreign(self, event: BaseEvent) -> bool:
         return event.store is not None and self._store is not None and event.store != self._store
 
-    async def _close_hole(self, until: int) -> bool:
-        """Take in what was logged up to the position *until*; return whether all of it was had."""
-        assert self._position is not None
-        entries = await self._tools.broadcaster.since(self._channel, self._position)
-        events = [BaseEvent.unpacked(message) for _, message in entries or ()]
-        for event in events:
-            if event is not None and not self._foreign(event) and event.position > self._position:
-                # An entry may begin earlier than asked for; what is told twice does no harm.
-                await self._advance(event)
-        return self._position >= until or await self._catch_up()
+    async def _catch_up(self, until: int = 0) -> bool:
+        """Take in what was announced past our position, and all that was logged up to *until*.
 
-    async def _catch_up(self) -> bool:
-        """Take in what the store's log has past our position; return whether it could be read."""
+        Return whether it could be read.
+        """
         try:
             if self._position is None:
                 # Until here viewers saw bars without a position.
                 raise _Reset(ResetReason.NO_STORE)
-            (state,) = await self._tools.store.states([key_of(self.base)])
-            if state is None and self._series is not None:
-                raise _Reset(ResetReason.NO_STORE)
-            while state is not None and state.position != self._position:
-                if state.position < self._position or self._series not in (None, state.id):
-                    raise _Reset(ResetReason.POSITION_UNKNOWN)
-                self._series = state.id
-                found = await self._tools.store.changes(
-                    state.id, after=self._position, limit=_CHANGES_AT_ONCE
-                )
-                if found.pruned > self._position:
-                    raise _Reset(ResetReason.LOG_PRUNED)
-                if not found.changes:
-                    break
-                await self._advance(
-                    BaseEvent(
-                        store=self._store,
-                        series=state.id,
-                        position=found.changes[-1].position,
-                        previous=self._position,
-                        told_from=self._told_from,
-                        told=self._fed_until,
-                        changes=tuple(Window(c.since, c.until) for c in found.changes),
-                        whole=False,
-                        forming=self._forming,
-                    )
-                )
+            if not await self._read_announced() or self._position < until:
+                await self._read_log()
         except StoreUnavailable:
             self._behind = True
             self._say(FeedState.STALLED, "The candle store is away.")
@@ -244,6 +215,52 @@ class BaseTail:
             await self._reset(reset.reason)
         self._behind = False
         return True
+
+    async def _read_announced(self) -> bool:
+        """Take in the broadcaster's log; return whether it has all that was announced."""
+        assert self._position is not None
+        entries = await self._tools.broadcaster.since(self._channel, self._position)
+        for _, message in entries or ():
+            event = BaseEvent.unpacked(message)
+            if event is None or event.store != self._store:
+                # It may hide what the log of our store has at these positions.
+                return False
+            # An entry may begin earlier than asked for; what is told twice does no harm.
+            await self._advance(event)
+        return entries is not None
+
+    async def _read_log(self) -> None:
+        """Take in what the store's log has past our position. Raises `_Reset`."""
+        assert self._position is not None
+        (state,) = await self._tools.store.states([key_of(self.base)])
+        if state is None and self._series is not None:
+            raise _Reset(ResetReason.NO_STORE)
+        if state is None:
+            return
+        if state.position < self._position or self._series not in (None, state.id):
+            raise _Reset(ResetReason.POSITION_UNKNOWN)
+        self._series = state.id
+        while self._position < state.position:
+            found = await self._tools.store.changes(
+                state.id, after=self._position, limit=_CHANGES_AT_ONCE
+            )
+            if found.pruned > self._position:
+                raise _Reset(ResetReason.LOG_PRUNED)
+            if not found.changes:
+                break
+            await self._advance(
+                BaseEvent(
+                    store=self._store,
+                    series=state.id,
+                    position=found.changes[-1].position,
+                    previous=self._position,
+                    told_from=self._told_from,
+                    told=self._fed_until,
+                    changes=tuple(Window(c.since, c.until) for c in found.changes),
+                    whole=False,
+                    forming=self._forming,
+                )
+            )
 
     async def _advance(self, event: BaseEvent) -> None:
         """Show every series what *event* means for it, then count it as taken in.
@@ -256,44 +273,69 @@ class BaseTail:
             # Up to where the feed came there may be closes that nobody was shown.
             before, now = min(before, event.told), event.told
         told = Told(event.told_from, event.told, now)
-        shown = await self._read(event if fresh else replace(event, changes=()), told, before)
+        # What changed past the time that was told then belongs to buckets that run only now.
+        unread = now > before and self._ahead > before
+        event = event if fresh else replace(event, changes=())
+        shown: dict[SeriesTail, tuple[Bars, Window | None]] = {}
+        while added := self._tails - shown.keys():
+            # Those that came meanwhile know of this event neither.
+            shown |= await self._read(added, event, told, before, unread=unread)
+        self._ahead = max(self._ahead, *(window.until for window in event.changes), 0)
+        earlier = self.cursor()
         self._told_from, self._fed_until = event.told_from, event.told
         self.told, self._heard = now, True
         if fresh:
             self._position = event.position
         self._forming = event.forming
         cursor = self.cursor()
-        for tail, closed, beyond in shown:
+        for tail, (closed, beyond) in shown.items():
+            mine = tail.cursor(cursor)
             if beyond is not None:
-                tail.tell(RangeChanged(beyond.since, beyond.until, cursor))
-            tail.show(closed, tail.running(event.forming, now), cursor)
+                resume = earlier if len(closed) else mine
+                tail.tell(RangeChanged(beyond.since, beyond.until, resume, mine))
+            tail.show(closed, tail.running(event.forming, now), mine)
 
     async def _read(
-        self, event: BaseEvent, told: Told, before: int
-    ) -> list[tuple[SeriesTail, Bars, Window | None]]:
+        self,
+        tails: Iterable[SeriesTail],
+        event: BaseEvent,
+        told: Told,
+        before: int,
+        *,
+        unread: bool,
+    ) -> dict[SeriesTail, tuple[Bars, Window | None]]:
         """Return, for each series, the bars to show as closed or revised and what is beyond."""
-        shown: list[tuple[SeriesTail, Bars, Window | None]] = []
+        shown: dict[SeriesTail, tuple[Bars, Window | None]] = {}
         reads: list[tuple[SeriesTail, Buckets]] = []
         beyonds: list[Window | None] = []
-        for tail in self._tails:
-            affected = tail.affected(event.changes, before, told.now, running=tail.stale)
-            if tail.is_base and event.whole:
+        # What could not be read is not tried again with every price.
+        again = event.status is not None
+        for tail in tails:
+            affected = tail.affected(
+                event.changes,
+                before,
+                told.now,
+                running=unread or tail.stale,
+                owed=tail.owed if again else Spans(),
+            )
+            if tail.is_base and event.whole and not unread and not (again and tail.owed):
                 tail.stale = False
-                shown.append((tail, tail.recent(event.bars, told.now), affected.beyond))
+                shown[tail] = tail.recent(event.bars, told.now), affected.beyond
             elif len(affected.buckets) > NEWEST:
-                tail.stale = True
+                tail.stale, tail.owed = True, Spans()
                 hull = Window(int(affected.buckets.opens[0]), int(affected.buckets.closes[-1]))
-                shown.append((tail, Bars.empty(), joined(hull, affected.beyond)))
+                shown[tail] = Bars.empty(), joined(hull, affected.beyond)
             elif len(affected.buckets):
                 reads.append((tail, affected.buckets))
                 beyonds.append(affected.beyond)
             else:
-                shown.append((tail, Bars.empty(), affected.beyond))
+                shown[tail] = Bars.empty(), affected.beyond
         if reads:
             readings = await self._tools.reads.read(reads, told)
-            for (tail, _), reading, beyond in zip(reads, readings, beyonds, strict=True):
-                closed = tail.read(reading.bars, told.now)
-                shown.append((tail, closed, joined(reading.withdrawn, beyond)))
+            for (tail, buckets), reading, beyond in zip(reads, readings, beyonds, strict=True):
+                closed = tail.read(buckets, reading.bars, told.now)
+                tail.owed = (tail.owed - spans_of(buckets)) | reading.unread
+                shown[tail] = closed, joined(reading.withdrawn, beyond)
         return shown
 
     async def _reset(self, reason: ResetReason) -> None:
@@ -302,8 +344,9 @@ class BaseTail:
         try:
             await self._begin()
             for tail in list(self._tails):
-                tail.stale = True
-                tail.tell(await self._tools.snapshot(tail, reason))
+                tail.stale, tail.owed, tail.others = True, Spans(), {}
+                for event in await self._tools.begin_anew(tail, self, reason):
+                    tail.tell(event)
         except BargraphError as failure:
             self._say(FeedState.STALLED, str(failure))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from market.bars import CLOSED, Bars
+from market.window import Window
 
 _MOST_HELD = 500
 """Bars that may be open at once; a stream that pushes more of them says what nobody asked for."""
@@ -11,15 +12,16 @@ _MOST_HELD = 500
 class GrowingBars:
     """Bars of one base as they were last pushed, until they are final.
 
-    Bars that open before *doubted_until* were open when the stream was joined: what it says of
-    them may be half of them, so they are never final by its word.
+    Bars that open inside *doubted* were open when the stream was joined: what it says of them may
+    be half of them, so they are never final by its word. Of older ones only what is marked CLOSED
+    is taken for whole: a correction.
     """
 
     def __init__(self) -> None:
         self._open: dict[int, Bars] = {}
         self._final: dict[int, Bars] = {}
         self._past = Bars.empty()
-        self.doubted_until = 0
+        self.doubted = Window(0, 0)
         self.final_before = 0
         """Every bar that opens earlier is final, or doubted."""
 
@@ -47,23 +49,27 @@ class GrowingBars:
             self._final[time] = self._open.pop(time)
         self.final_before = max(self.final_before, before)
 
-    def take_final(self) -> tuple[Bars, bool]:
-        """Return the bars that became final, once, and whether some of them are in doubt.
+    def take_final(self) -> tuple[Bars, int | None]:
+        """Return the bars that became final, once, and when the newest opened that is in doubt.
 
         Those in doubt are left out: only history knows how they ended.
         """
         final, self._final = self._final, {}
-        sure = [final[time] for time in sorted(final) if time >= self.doubted_until]
-        return Bars.concat(sure), len(sure) < len(final)
+        sure = [final[time] for time in sorted(final) if self._is_sure(final[time])]
+        doubtful = [time for time in final if not self._is_sure(final[time])]
+        return Bars.concat(sure), max(doubtful, default=None)
 
     def recall(self, bars: Bars, through: int) -> None:
-        """Take in what history says: all of what opens before *through*, and of the running bar.
+        """Take in what history says: of all that opens before *through*, and of the running bar.
 
-        What the stream said of the former is forgotten.
+        Where it has a bar, what the stream said of that one is forgotten. Where it has none, a bar
+        that the stream saw whole is final: history may lag behind.
         """
-        for held in (self._open, self._final):
-            for time in [time for time in held if time < through]:
-                del held[time]
+        told = set(bars.time.tolist())
+        for time in [time for time in self._open if time < through]:
+            bar = self._open.pop(time)
+            if time not in told and self._is_sure(bar):
+                self._final[time] = bar
         self.final_before = max(self.final_before, through)
         self._past = bars.take(bars.time >= through).last(1)
 
@@ -79,7 +85,7 @@ class GrowingBars:
         pushed = self._open[time]
         if time < self.final_before or (len(past) and past.time[0] > time):
             return past
-        if time >= self.doubted_until or not len(past) or past.time[0] != time:
+        if time >= self.doubted.until or not len(past) or past.time[0] != time:
             return pushed
         return past.with_columns(
             high=past.high.clip(min=pushed.high),
@@ -88,3 +94,8 @@ class GrowingBars:
             volume=past.volume.clip(min=pushed.volume),
             updated=pushed.updated,
         )
+
+    def _is_sure(self, bar: Bars) -> bool:
+        time = int(bar.time[0])
+        corrected = time < self.doubted.since and bool(bar.flags[0] & CLOSED)
+        return time >= self.doubted.until or corrected

@@ -20,14 +20,13 @@ from datasources.live.broadcaster import Broadcaster
 from datasources.live.interest import Interest
 from datasources.live.keys import FeedKey
 from datasources.live.leases import Lease, Leases
+from datasources.live.pacing import PACING, Pacing
 from datasources.live.redis_away import RedisAway
 from db.candles import CandleStore
 from market.errors import BargraphError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-_LOOK, _RENEW, _HEADS = 0.5, 1.0, 2.0
-"""Seconds between two looks at what is wanted, two renewals, two repetitions of where feeds are."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 MOST_FEEDS = 5_000
 
@@ -46,9 +45,11 @@ class Feed(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    feed: Feed
+    """A feed under its lease; *feed* is None until it was opened."""
+
     lease: Lease
     task: asyncio.Task[None]
+    feed: Feed | None = None
 
 
 class FeedKeeper:
@@ -67,6 +68,7 @@ class FeedKeeper:
         store: CandleStore,
         open_feed: Callable[[FeedKey, Lease], Awaitable[Feed]],
         most: int = MOST_FEEDS,
+        pacing: Pacing = PACING,
     ) -> None:
         self._interest = interest
         self._leases = leases
@@ -74,7 +76,9 @@ class FeedKeeper:
         self._store = store
         self._open_feed = open_feed
         self._most = most
+        self._pacing = pacing
         self._running: dict[FeedKey, _Running] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._pauses: dict[FeedKey, tuple[float, float]] = {}
         self._away = False
 
@@ -95,8 +99,10 @@ class FeedKeeper:
                 tasks.create_task(self._look_again(), name="feeds: look")
                 tasks.create_task(self._renew_again(), name="feeds: renew")
                 tasks.create_task(self._repeat_heads(), name="feeds: heads")
+                tasks.create_task(self._note_states(), name="feeds: states")
         finally:
-            await self._stop(list(self._running))
+            self._stop(list(self._running))
+            await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _look_again(self) -> None:
         async with self._broadcaster.listen(Interest.POKED) as pokes:
@@ -107,14 +113,14 @@ class FeedKeeper:
                 except RedisAway as away:
                     self._note_away(away)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK):
+                    async with asyncio.timeout(self._pacing.look):
                         await anext(pokes)
 
     async def _look(self) -> None:
         wanted = {
             key for packed in await self._interest.wanted() if (key := FeedKey.unpacked(packed))
         }
-        await self._stop([key for key in self._running if key not in wanted])
+        self._stop([key for key in self._running if key not in wanted])
         self._pauses = {key: pause for key, pause in self._pauses.items() if key in wanted}
         now = asyncio.get_running_loop().time()
         for key in wanted - self._running.keys():
@@ -125,22 +131,20 @@ class FeedKeeper:
 
     async def _take(self, key: FeedKey) -> None:
         lease = await self._leases.acquire(key.name)
-        if lease is None:
-            return
+        if lease is not None:
+            task = asyncio.create_task(self._feed(key, lease), name=f"feed {key.name}")
+            self._running[key] = _Running(lease, task)
+
+    async def _feed(self, key: FeedKey, lease: Lease) -> None:
+        """Feed *key*; whatever ends that but a cancellation gives the key up for a while."""
+        began = asyncio.get_running_loop().time()
         try:
+            # A provider may take long to say what it lists: other feeds do not wait for it.
             feed = await self._open_feed(key, lease)
+            self._running[key].feed = feed
+            await feed.run()
         except (BargraphError, LookupError) as failure:
             log.warning("Cannot feed %s %s: %s", key.listing.symbol, key.kind, failure)
-            self._pause(key)
-            await self._leases.release(lease)
-            return
-        task = asyncio.create_task(self._feed(key, feed), name=f"feed {key.name}")
-        self._running[key] = _Running(feed, lease, task)
-
-    async def _feed(self, key: FeedKey, feed: Feed) -> None:
-        """Run *feed*; whatever ends it but a cancellation gives the key up for a while."""
-        try:
-            await feed.run()
         except BaseExceptionGroup as failures:
             lost, others = failures.split(LeaseLost)
             if lost is not None:
@@ -149,26 +153,33 @@ class FeedKeeper:
                 log.error("Feed %s %s failed", key.listing.symbol, key.kind, exc_info=others)
         except Exception:
             log.exception("Feed %s %s failed", key.listing.symbol, key.kind)
-        running = self._running.pop(key, None)
-        self._pause(key)
-        if running is not None:
-            await self._leases.release(running.lease)
+        finally:
+            # Not before the upstream is closed: two of them would be one too many.
+            await self._leases.release(lease)
+        self._running.pop(key, None)
+        self._pause(key, began)
 
-    def _pause(self, key: FeedKey) -> None:
-        _, last = self._pauses.get(key, (0.0, _FIRST_PAUSE / 2))
-        pause = min(2 * last, _LONGEST_PAUSE)
-        self._pauses[key] = (asyncio.get_running_loop().time() + pause, pause)
+    def _pause(self, key: FeedKey, began: float) -> None:
+        now = asyncio.get_running_loop().time()
+        _, last = self._pauses.get(key, (0.0, 0.0))
+        if now - began > _LONGEST_PAUSE:
+            # It worked, so this is not the failure that there was before.
+            last = 0.0
+        pause = min(max(2 * last, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._pauses[key] = (now + pause, pause)
 
-    async def _stop(self, keys: Sequence[FeedKey]) -> None:
-        stopped = [self._running.pop(key) for key in keys if key in self._running]
-        for running in stopped:
-            running.task.cancel()
-        await asyncio.gather(*(running.task for running in stopped), return_exceptions=True)
-        await asyncio.gather(*(self._leases.release(running.lease) for running in stopped))
+    def _stop(self, keys: Sequence[FeedKey]) -> None:
+        """End feeds without waiting: a stream that does not close must not cost other leases."""
+        for key in keys:
+            running = self._running.pop(key, None)
+            if running is not None:
+                running.task.cancel()
+                self._ending.add(running.task)
+                running.task.add_done_callback(self._ending.discard)
 
     async def _renew_again(self) -> None:
         while True:
-            await asyncio.sleep(_RENEW)
+            await asyncio.sleep(self._pacing.renew)
             held = {running.lease for running in self._running.values()}
             try:
                 still = await self._leases.renew(held)
@@ -179,31 +190,29 @@ class FeedKeeper:
             lost = [key for key, running in self._running.items() if running.lease in gone]
             for key in lost:
                 log.warning("The lease of %s %s has ended", key.listing.symbol, key.kind)
-            await self._stop(lost)
+            self._stop(lost)
 
     async def _repeat_heads(self) -> None:
         while True:
-            await asyncio.sleep(_HEADS)
-            await self._note_states()
-            await self._broadcaster.publish_many(
-                [running.feed.head() for running in self._running.values()]
-            )
+            await asyncio.sleep(self._pacing.heads)
+            feeds = [running.feed for running in self._running.values()]
+            await self._broadcaster.publish_many([feed.head() for feed in feeds if feed])
 
     async def _note_states(self) -> None:
-        """Look once, for all feeds, whether others wrote what they must announce."""
-        bars = [
-            (key, running.feed)
-            for key, running in self._running.items()
-            if isinstance(running.feed, BarsFeed)
-        ]
-        if not bars:
-            return
-        try:
-            states = await self._store.states([key_of(key.base) for key, _ in bars])
-        except StoreUnavailable:
-            return
-        for (_, feed), state in zip(bars, states, strict=True):
-            feed.note(state)
+        """Look again and again, for all feeds at once, whether others wrote what they announce."""
+        while True:
+            await asyncio.sleep(self._pacing.heads)
+            bars = [
+                (key, running.feed)
+                for key, running in self._running.items()
+                if isinstance(running.feed, BarsFeed)
+            ]
+            if not bars:
+                continue
+            with suppress(StoreUnavailable):
+                states = await self._store.states([key_of(key.base) for key, _ in bars])
+                for (_, feed), state in zip(bars, states, strict=True):
+                    feed.note(state)
 
     def _note_away(self, away: RedisAway) -> None:
         if not self._away:

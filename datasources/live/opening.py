@@ -14,6 +14,7 @@ from datasources.live.broadcaster import Broadcaster
 from datasources.live.keeper import Feed
 from datasources.live.keys import FeedKey, Kind
 from datasources.live.leases import Lease
+from datasources.live.pacing import PACING, Pacing
 from datasources.live.quotes_feed import QuotesFeed
 from datasources.live.writer import BatchWriter
 from db.candles import CandleStore
@@ -36,10 +37,11 @@ class FeedOpener:
         moved: Callable[[Mapping[Base, Head]], Awaitable[None]],
         broadcaster: Broadcaster,
         settle: int,
+        pacing: Pacing = PACING,
     ) -> None:
         self._registry = registry
         self._broadcaster = broadcaster
-        self._tools = FeedTools(store, writer, fetcher, health, moved, settle)
+        self._tools = FeedTools(store, writer, fetcher, health, moved, settle, pacing)
 
     async def open(self, key: FeedKey, lease: Lease) -> Feed:
         """Return the feed of *key*.
@@ -58,6 +60,7 @@ class FeedOpener:
                 provider,
                 broadcaster=self._broadcaster,
                 health=self._tools.health,
+                pacing=self._tools.pacing,
             )
         ask = ask_of(key.base, instrument, provider)
         announcer = Announcer(key, self._tools.store, self._broadcaster, lease)

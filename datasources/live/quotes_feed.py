@@ -11,6 +11,7 @@ from datasources.health import HealthBoard
 from datasources.live.broadcaster import Broadcaster
 from datasources.live.events import FeedState, Status
 from datasources.live.keys import FeedKey, Kind
+from datasources.live.pacing import Pacing
 from datasources.live.quotes import Quote, QuoteEvent
 from datasources.live.upstream import Joined, Lost, Upstream
 from market.calendars import calendar
@@ -37,6 +38,7 @@ class QuotesFeed:
         *,
         broadcaster: Broadcaster,
         health: HealthBoard,
+        pacing: Pacing,
     ) -> None:
         self._key = key
         self._instrument = instrument
@@ -47,7 +49,11 @@ class QuotesFeed:
         self._wake = asyncio.Event()
         name = f"{key.listing.provider} {key.listing.symbol} {key.kind}"
         self._upstream: Upstream[Any] = Upstream(
-            name, opening(key, provider), quiet=self._market_closed, wake=self._wake
+            name,
+            opening(key, provider),
+            quiet=self._market_closed,
+            wake=self._wake,
+            pacing=pacing,
         )
 
     def head(self) -> tuple[str, bytes]:

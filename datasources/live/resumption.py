@@ -9,7 +9,7 @@ from datasources.cursors import CandleCursor
 from datasources.found import Answer, Request
 from datasources.live.base_tail import BaseTail, joined
 from datasources.live.series_tail import NEWEST, SeriesTail
-from datasources.live.tail_events import RangeChanged, ResetReason, Snapshot, TailEvent, Update
+from datasources.live.tail_events import RangeChanged, ResetReason, Snapshot, Update
 from datasources.live.tail_reading import TailReads
 from db.candles import CandleStore
 from market.bars import Bars
@@ -18,6 +18,8 @@ from market.window import Window
 
 AnswerAll = Callable[[Sequence[Request]], Awaitable[Sequence[Answer | BargraphError]]]
 _CHANGES_AT_ONCE = 1_000
+
+FirstEvent = Snapshot | RangeChanged | Update
 
 
 class NotResumable(Exception):
@@ -38,7 +40,7 @@ class Resumption:
 
     async def begin(
         self, tail: SeriesTail, followed: BaseTail, after: CandleCursor | None
-    ) -> list[TailEvent]:
+    ) -> list[FirstEvent]:
         """Return the first events of a viewer. Raises `BargraphError` if there are no bars."""
         reset = None
         if after is not None:
@@ -48,28 +50,40 @@ class Resumption:
                 reset = broken.reason
             except StoreUnavailable:
                 reset = ResetReason.NO_STORE
-        snapshot = await self.snapshot(tail, reset)
+        return await self.snapshot(tail, followed, reset)
+
+    async def snapshot(
+        self, tail: SeriesTail, followed: BaseTail, reset: ResetReason | None
+    ) -> list[FirstEvent]:
+        """Return the newest bars and what followed them. Raises `BargraphError`."""
+        snapshot = await self._newest(tail, reset)
         try:
             # The snapshot may be a moment older than what the tail has told.
             return [snapshot, *await self.since(tail, followed, snapshot.cursor)]
         except (NotResumable, StoreUnavailable):
             return [snapshot]
 
-    async def snapshot(self, tail: SeriesTail, reset: ResetReason | None) -> Snapshot:
-        """Return the newest bars. Raises `BargraphError`."""
+    async def _newest(self, tail: SeriesTail, reset: ResetReason | None) -> Snapshot:
         request = Request(tail.series, tail.instrument, since=None, until=None, last=NEWEST)
+        before: dict[int, int] = {}
+        store = None
+        try:
+            # What the answer does not need of its bases is no news for whoever goes on from it.
+            states = await self._store.states([key_of(base) for base in tail.bases])
+            before = {state.id: state.position for state in states if state is not None}
+            store = await self._store.store_id()
+        except StoreUnavailable:
+            pass
         (answer,) = await self._answer([request])
         if isinstance(answer, BargraphError):
             raise answer
-        try:
-            store = await self._store.store_id()
-        except StoreUnavailable:
-            store = None
-        return Snapshot(tail.series, answer.bars, CandleCursor.of(answer, store), reset)
+        cursor = CandleCursor.of(answer, store)
+        cursor = CandleCursor(store, before | dict(cursor.positions), cursor.told_until)
+        return Snapshot(tail.series, answer.bars, cursor, reset)
 
     async def since(
         self, tail: SeriesTail, followed: BaseTail, cursor: CandleCursor
-    ) -> list[TailEvent]:
+    ) -> list[FirstEvent]:
         """Return what was closed or revised since *cursor*, up to what the tail has told.
 
         Raises `NotResumable`, `StoreUnavailable`.
@@ -82,17 +96,20 @@ class Resumption:
         changes, positions = await self._changes(tail, cursor)
         affected = tail.affected(changes, cursor.told_until, told.now, running=False)
         buckets, beyond = affected.buckets, affected.beyond
-        reached = CandleCursor(cursor.store, positions, max(cursor.told_until, told.now))
         if len(buckets) > NEWEST:
             beyond = joined(beyond, Window(int(buckets.opens[0]), int(buckets.closes[-1])))
             closed = Bars.empty()
         else:
             (reading,) = await self._reads.read([(tail, buckets)], told)
+            tail.owed |= reading.unread
             closed = reading.bars.closed()
             beyond = joined(beyond, reading.withdrawn)
-        events: list[TailEvent] = []
+        # A bar that had closed for the cursor and not yet for the tail is told again by the tail.
+        reached = tail.cursor(CandleCursor(cursor.store, positions, told.now))
+        events: list[FirstEvent] = []
         if beyond is not None:
-            events.append(RangeChanged(beyond.since, beyond.until, reached))
+            resume = cursor if len(closed) else reached
+            events.append(RangeChanged(beyond.since, beyond.until, resume, reached))
         bars = closed.merge(tail.running(followed.forming, told.now))
         if len(bars):
             events.append(Update(bars, reached, passing=not len(closed)))
@@ -122,4 +139,6 @@ class Resumption:
                 windows += [Window(change.since, change.until) for change in log.changes]
                 position = log.changes[-1].position
             positions[series_id] = position
+        for series_id, position in positions.items():
+            tail.others.setdefault(series_id, position)
         return windows, positions

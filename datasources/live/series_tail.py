@@ -21,10 +21,16 @@ from market.buckets import Buckets, grid
 from market.calendars import calendar, in_session
 from market.instrument import Instrument, Series, Session
 from market.resample import resample
-from market.window import Spans, Window
+from market.window import DAY, Spans, Window
 
 NEWEST = 500
 """Bars that are sent one by one; of older ones only the range is told."""
+
+
+_NO_BUCKETS = Buckets(np.empty(0, np.int64), np.empty(0, np.int64))
+_NOTHING = Spans()
+_FARTHEST = 14 * DAY
+"""No exchange is closed for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ class SeriesTail:
         self.readers: Fanout[TailEvent] = Fanout()
         self.stale = True
         """Whether the running bucket was not read yet."""
+        self.others: dict[int, int] = {}
+        """Log positions of the bases that no feed tells of, from before readers began."""
+        self.owed = Spans()
+        """Closed buckets that could not be read yet; readers are still to be told of them."""
         self._grid = grid(series)
         self._partial = Bars.empty()
         self._muted: Window | None = None
@@ -67,12 +77,19 @@ class SeriesTail:
         return Want(self.series, self.instrument, self.bases, spans, told)
 
     def affected(
-        self, changes: Sequence[Window], told_before: int, told: int, *, running: bool
+        self,
+        changes: Sequence[Window],
+        told_before: int,
+        told: int,
+        *,
+        running: bool,
+        owed: Spans = _NOTHING,
     ) -> Affected:
         """Return the buckets that *changes* touch or that closed in `(told_before, told]`.
 
-        With *running* the one that runs is among them in any case.
+        With *running* the one that runs is among them in any case, and so are those *owed*.
         """
+        changes = (*changes, *owed.clip(Window(self._horizon(told), told)))
         touched = Spans(self._grid.reach(window) for window in changes)
         windows = list(touched)
         if told > told_before:
@@ -103,19 +120,26 @@ class SeriesTail:
         stock = Stock(self.base, rows, known, known | told, now, head)
         return compose(self.series, select(buckets, may), stock)
 
-    def read(self, bars: Bars, told: int) -> Bars:
-        """Take in the bars of buckets read anew, and return those that are to be shown.
+    def read(self, buckets: Buckets, bars: Bars, told: int) -> Bars:
+        """Take in the *bars* of *buckets* read anew, and return those that are to be shown.
 
         The one of the running bucket is kept back: `running` shows it.
         """
-        self.stale = False
         bucket = self._grid.at(told)
         if bucket is None:
-            self._partial = Bars.empty()
+            self.stale, self._partial = False, Bars.empty()
             return bars
         running = bars.time == bucket.since
-        self._partial = bars.take(running)
+        if (buckets.opens == bucket.since).any():
+            self.stale, self._partial = False, bars.take(running)
         return bars.take(~running)
+
+    def cursor(self, cursor: CandleCursor) -> CandleCursor:
+        """Return from where to go on whoever has seen all up to *cursor* but what is owed."""
+        told = cursor.told_until
+        if self.owed:
+            told = min(told, self.owed.hull.since)
+        return CandleCursor(cursor.store, self.others | dict(cursor.positions), told)
 
     def recent(self, bars: Bars, told: int) -> Bars:
         """Return those of *bars* that are sent one by one."""
@@ -135,16 +159,18 @@ class SeriesTail:
 
     def running(self, forming: Bars, told: int) -> Bars:
         """Return the bar of the bucket that runs, with the base's *forming* bar in it."""
-        if not len(forming) or int(forming.time[0]) < told or not self._in_session(forming):
-            return self._partial
         if self.is_base:
-            return forming
-        bucket = self._grid.at(int(forming.time[0]))
+            return forming if len(forming) and int(forming.time[0]) >= told else Bars.empty()
+        grows = bool(len(forming)) and self._in_session(forming)
+        bucket = self._grid.at(int(forming.time[0]) if grows else told)
         if bucket is None or self._mutes(bucket):
             return Bars.empty()
         partial = self._partial
         if len(partial) and int(partial.time[0]) != bucket.since:
             partial = Bars.empty()
+        if not grows or not told <= int(forming.time[0]) <= max(told, bucket.since):
+            # What lies between what was told and the forming bar is not known yet.
+            return partial
         only = Buckets(np.array([bucket.since]), np.array([bucket.until]))
         bar = resample(Bars.concat((partial, forming)), only, now=told)
         marks = bar.flags & ~np.uint8(NATIVE)
@@ -169,12 +195,13 @@ class SeriesTail:
         running = self._grid.at(told)
         anchor = running.since if running else told
         if anchor != self._anchor:
-            # Sessions leave out nights and weekends: look far enough back for any of them.
-            reach = 8 * NEWEST * self.series.timeframe.nominal
+            reach = 2 * NEWEST * self.series.timeframe.nominal
             opens = self._grid.opening_in(Window(anchor - reach, anchor + 1)).opens
+            # Sessions leave out nights, weekends and holidays.
+            farthest = 8 * reach + _FARTHEST
+            while len(opens) < NEWEST and reach < farthest:
+                reach *= 2
+                opens = self._grid.opening_in(Window(anchor - reach, anchor + 1)).opens
             self._anchor = anchor
             self._oldest = int(opens[-NEWEST:][0]) if len(opens) else anchor
         return self._oldest
-
-
-_NO_BUCKETS = Buckets(np.empty(0, np.int64), np.empty(0, np.int64))

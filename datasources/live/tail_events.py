@@ -42,11 +42,16 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class RangeChanged:
-    """Bars that open in `[since, until)` changed; too many or too old ones to be sent."""
+    """Bars that open in `[since, until)` changed; too many or too old ones to be sent.
+
+    *reached* is where all stand who were told this, and what belongs to it: if bars follow, whoever
+    goes on from *cursor* is told of them again.
+    """
 
     since: int
     until: int
     cursor: CandleCursor
+    reached: CandleCursor
 
 
 TailEvent = Snapshot | Update | RangeChanged | Status

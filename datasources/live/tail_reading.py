@@ -9,7 +9,7 @@ import numpy as np
 
 from datasources.aggregates import Aggregates, Read
 from datasources.compose import select, spans_of
-from datasources.found import Answer, Found, Head, Request
+from datasources.found import Answer, Found, GapReason, Head, Request
 from datasources.live.series_tail import SeriesTail
 from datasources.views import view_grid
 from market.bars import VOID, Bars
@@ -36,10 +36,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The bars of a series' buckets, oldest first, and a stretch in which some were withdrawn."""
+    """The bars of a series' buckets, oldest first, and a stretch in which some were withdrawn.
+
+    *unread* are closed buckets of which a provider that did not answer could have told.
+    """
 
     bars: Bars
     withdrawn: Window | None
+    unread: Spans
 
 
 class TailReads:
@@ -57,15 +61,18 @@ class TailReads:
             for (tail, buckets), (found, _) in zip(asked, founds, strict=True)
         ]
         bars = [found.bars for found, _ in founds]
+        unread = [Spans() for _ in asked]
         turn = [n for n, (_, buckets) in enumerate(left) if len(buckets)]
         if turn:
-            for n, more in zip(
+            for n, (more, missing) in zip(
                 turn, await self._fetched([left[n] for n in turn], told), strict=True
             ):
-                bars[n] = bars[n].merge(more)
+                bars[n], unread[n] = bars[n].merge(more), missing
         return [
-            Reading(some, _withdrawn(rows, buckets, some))
-            for some, (_, rows), (_, buckets) in zip(bars, founds, asked, strict=True)
+            Reading(some, _withdrawn(rows, buckets, some), missing)
+            for some, (_, rows), (_, buckets), missing in zip(
+                bars, founds, asked, unread, strict=True
+            )
         ]
 
     async def _stored(
@@ -131,8 +138,13 @@ class TailReads:
         longest = min(DAY, tail.series.timeframe.nominal - 1)
         return [view for view in self._aggregates.views if view.nominal <= longest]
 
-    async def _fetched(self, asked: Sequence[tuple[SeriesTail, Buckets]], told: Told) -> list[Bars]:
-        """Let the chain fetch what the store lacks, and return what it and the store then say."""
+    async def _fetched(
+        self, asked: Sequence[tuple[SeriesTail, Buckets]], told: Told
+    ) -> list[tuple[Bars, Spans]]:
+        """Let the chain fetch what the store lacks, and return what it and the store then say.
+
+        Beside the bars it returns the closed buckets that the provider failed to tell of.
+        """
         requests = [
             Request(
                 tail.series,
@@ -152,10 +164,16 @@ class TailReads:
             # The chain's running bar has the newest base bar in it, which is added later again.
             tail.mute(next(iter(running), None))
             bars = Bars.empty()
+            unread = spans_of(select(left, left.closes <= told.now))
             if isinstance(answer, Answer):
                 bars = answer.bars.closed()
                 bars = bars.take(spans_of(left).contains(bars.time))
-            found.append(stored.bars.merge(bars))
+                unread &= Spans(
+                    Window(gap.since, gap.until)
+                    for gap in answer.gaps
+                    if gap.reason is GapReason.PROVIDER_UNAVAILABLE
+                )
+            found.append((stored.bars.merge(bars), unread))
         return found
 
 

@@ -15,6 +15,7 @@ from datasources.found import Base
 from datasources.live.base_tail import BaseTail, TailTools
 from datasources.live.interest import Interest
 from datasources.live.keys import FeedKey
+from datasources.live.pacing import PACING, Pacing
 from datasources.live.redis_away import RedisAway
 from datasources.live.series_tail import SeriesTail
 from datasources.plan import bases_of
@@ -23,9 +24,6 @@ from market.instrument import Instrument, Series
 from plugins.registry import Registry
 
 log = logging.getLogger(__name__)
-
-_WANT_AGAIN = 5.0
-"""Seconds between two times of saying what is wanted; a wish must outlast several of them."""
 
 
 class NotLive(BargraphError):
@@ -56,14 +54,15 @@ class _Watched:
 class Wishes:
     """Says again and again which feeds are wanted, for as long as somebody wants them."""
 
-    def __init__(self, interest: Interest) -> None:
+    def __init__(self, interest: Interest, *, pacing: Pacing = PACING) -> None:
         self._interest = interest
+        self._pacing = pacing
         self._users: dict[FeedKey, int] = {}
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            await asyncio.sleep(_WANT_AGAIN)
+            await asyncio.sleep(self._pacing.want)
             try:
                 await self._interest.want([key.packed() for key in self._users])
             except RedisAway as away:

@@ -15,18 +15,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from datasources.live.pacing import Pacing
 from market.errors import BargraphError, ProviderUnavailable
 from plugins.base import Stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_JOIN_SECONDS = 10.0
-"""How long a provider may take to confirm, or to say anything, before history is asked without."""
-_LEAST_SILENCE, _MOST_SILENCE = 30.0, 900.0
 _SILENCE_FACTOR = 20
 """A stream that was silent this many times longer than it usually is has stalled."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _KNOWN_AFTER = 10
 """Batches after which it is known how often a stream speaks."""
 _QUEUED = 1_000
@@ -68,27 +65,29 @@ class Upstream(Generic[T]):
         *,
         quiet: Callable[[], bool],
         wake: asyncio.Event,
+        pacing: Pacing,
     ) -> None:
         self._name = name
         self._opening = opening
         self._quiet = quiet
         self._wake = wake
+        self._pacing = pacing
         self.pushed: asyncio.Queue[T | Joined | Lost] = asyncio.Queue(_QUEUED)
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        pause = _FIRST_PAUSE
+        pause = first = self._pacing.reopen
         while True:
             lasted, lost = await self._one_stream()
             log.warning("%s: %s", self._name, lost.reason)
             await self._put(lost)
-            pause = _FIRST_PAUSE if lasted else min(pause * 2, _LONGEST_PAUSE)
+            pause = first if lasted else min(pause * 2, self._pacing.longest_reopen)
             # Spread out: a provider that drops all its streams is not met by all at once.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     async def _one_stream(self) -> tuple[bool, Lost]:
         """Read a stream to its end; return whether it gave anything, and why it ended."""
-        reading = Reading()
+        reading = Reading(self._pacing)
         stream: Stream[T] | None = None
         try:
             stream = self._opening()
@@ -139,9 +138,10 @@ class Upstream(Generic[T]):
 class Reading:
     """How often a stream speaks, and so how long its silence may last."""
 
-    def __init__(self) -> None:
+    def __init__(self, pacing: Pacing) -> None:
+        self._pacing = pacing
         self.joined = False
-        self.patience = _JOIN_SECONDS
+        self.patience = pacing.join
         self._at = self._loop_time()
         self._usual = 0.0
         self._batches = 0
@@ -158,12 +158,13 @@ class Reading:
             self._usual = max(0.9 * self._usual, now - self._at)
         self._at = now
         self._batches += 1
-        self.patience = min(max(_SILENCE_FACTOR * self._usual, _LEAST_SILENCE), _MOST_SILENCE)
+        least, most = self._pacing.least_silence, self._pacing.most_silence
+        self.patience = min(max(_SILENCE_FACTOR * self._usual, least), most)
         if self._batches < _KNOWN_AFTER:
-            self.patience = _MOST_SILENCE
+            self.patience = most
 
     def wait_for_first(self) -> None:
-        self.patience = _MOST_SILENCE
+        self.patience = self._pacing.most_silence
 
     @staticmethod
     def _loop_time() -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,26 +17,32 @@ import pytest
 from redis.asyncio import Redis
 
 from db.embedded.servers import embedded_servers
+from tests.db.embedded.processes import Scratch
 from tests.web.live.viewers import Viewer, eventually
 from tests.web.serving import environment
 
 CHAOS = bool(os.environ.get("BARGRAPH_CHAOS"))
 KILLS = 20 if CHAOS else 3
+CUTS = 10 if CHAOS else 1
 VIEWERS = 500
 START = 1_735_689_600_000
 MINUTE = 60_000
 SPEED = 120
 CLUSTER = (sys.executable, "-m", "web", "cluster")
+SERVE = (sys.executable, "-m", "web", "serve")
 SERIES = {"provider": "replay", "symbol": "TEST", "timeframe": "1m"}
 
 
 class Cluster:
     """Processes under one supervisor, and the stores they share."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, redis: Redis) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], url: str, redis: Redis, scratch: Scratch
+    ) -> None:
         self.process = process
         self.url = url
         self.redis = redis
+        self.scratch = scratch
 
     @property
     def socket_url(self) -> str:
@@ -82,17 +90,18 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, recordings: Path):
+async def cluster(folder: Path, recordings: Path, command: Sequence[str] = CLUSTER, **more: object):
     settings = environment(
         data_dir=folder / "shared",
         replay_dir=recordings,
         replay_from="2025-01-02T00:00:00Z",
         replay_speed=SPEED,
         log_level="warning",
+        **more,
     )
     async with embedded_servers(folder / "shared") as servers:
         process = subprocess.Popen(
-            CLUSTER,
+            command,
             cwd=folder,
             env=settings,
             stdout=subprocess.PIPE,
@@ -103,7 +112,7 @@ async def cluster(folder: Path, recordings: Path):
             line = await asyncio.to_thread(process.stdout.readline)
             url = line.removeprefix("Bargraph serves ").strip().removesuffix("/graphql")
             async with Redis.from_url(servers.redis_url) as redis:
-                yield Cluster(process, url, redis)
+                yield Cluster(process, url, redis, Scratch((folder / "shared").resolve()))
         finally:
             process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(process.wait, 30)
@@ -158,6 +167,42 @@ async def test_killed_holders_of_a_feed_lose_and_double_nothing(tmp_path, record
             await settled_until(viewers[:1], 5)
 
         await assert_viewers_hold_what_is_stored(running, viewers)
+
+
+@pytest.mark.parametrize("server", ["valkey-server", "postgres"])
+async def test_a_killed_store_loses_and_doubles_nothing(tmp_path, recordings, server):
+    async with cluster(tmp_path, recordings) as running:
+        viewers = [
+            Viewer(lambda: running.socket_url, {**SERIES, "timeframe": frame})
+            for frame in ("1m", "5m")
+        ]
+        async with watching(viewers):
+            for _ in range(CUTS):
+                await settled_until(viewers[:1], 3)
+
+                # Its keeper starts it again.
+                (pid,) = [pid for pid, name in running.scratch.servers().items() if name == server]
+                os.kill(pid, signal.SIGKILL)
+
+                await settled_until(viewers[:1], 3)
+
+        await assert_viewers_hold_what_is_stored(running, viewers)
+
+
+async def test_a_killed_server_is_resumed_by_cursor_without_loss(tmp_path, recordings):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    viewer = Viewer(lambda: f"ws://127.0.0.1:{port}/graphql", SERIES)
+    async with cluster(tmp_path, recordings, SERVE, port=port) as first, watching([viewer]):
+        await settled_until([viewer], 3)
+
+        first.process.kill()
+        async with cluster(tmp_path, recordings, SERVE, port=port) as second:
+            await eventually(lambda: viewer.connections >= 2)
+            await settled_until([viewer], 5)
+
+            await assert_viewers_hold_what_is_stored(second, [viewer])
 
 
 async def test_a_rolling_restart_under_many_viewers_loses_and_doubles_nothing(tmp_path, recordings):

@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
-.PHONY: run cluster test check chaos frontend schema lock bench
+.PHONY: run cluster test check chaos frontend schema lock bench bench-live soak-live
 
 run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
@@ -42,6 +42,12 @@ frontend: frontend/dist/graphiql.html
 
 bench: $(VENV)/test.stamp
 	@$(BIN)/python -m benchmarks.candles
+
+bench-live: $(VENV)/test.stamp
+	@$(BIN)/python -m benchmarks.live
+
+soak-live: $(VENV)/run.stamp
+	@$(BIN)/python -m benchmarks.live.soak
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Bargraph needs Python 3.11, 3.12 or 3.13"; exit 1; }

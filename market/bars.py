@@ -210,6 +210,21 @@ class Bars:
         highest = np.append(time[1:] != time[:-1], True)
         return joined.take(order[highest])
 
+    def unlike(self, held: Bars) -> Bars:
+        """Return those of these bars that *held* lacks, or has with other values or flags.
+
+        When they were updated does not count.
+        """
+        if not len(self) or not len(held):
+            return self
+        at = np.minimum(np.searchsorted(held.time, self.time), len(held) - 1)
+        other = np.zeros(len(self), dtype=np.bool_)
+        for name in self.COLUMNS:
+            if name != "updated":
+                mine, theirs = getattr(self, name), getattr(held, name)[at]
+                other |= (mine != theirs) & ((mine == mine) | (theirs == theirs))  # noqa: PLR0124 - NaN
+        return self.take(other)
+
     def checked(self) -> Bars:
         """Return these bars if they can be true. Call it where bars enter the system.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from datasources.cursors import CandleCursor
 from datasources.live.events import Status
@@ -14,16 +16,20 @@ from datasources.live.resumption import Resumption
 from datasources.live.tail_events import (
     RangeChanged,
     ResetReason,
+    Snapshot,
     TailEvent,
     Update,
     passing_key,
 )
 from datasources.live.tails import Tails
+from market.bars import Bars
 from market.buckets import grid
 from market.instrument import Instrument, Series
 from resolvers.candles import Asked, series_of
 from resolvers.directory import Directory
 from resolvers.live import Shown
+
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,10 @@ class LiveBars:
     series: Series
     instrument: Instrument
     after: CandleCursor | None
-    reached: CandleCursor | None = None
-    """Where the catch-up ended."""
+    caught_up: tuple[CandleCursor, ...] = ()
+    """What the catch-up told: all up to each of these."""
+    shown: Bars = field(default_factory=Bars.empty)
+    """The newest closed bars that the catch-up sent."""
 
     @property
     def key(self) -> Hashable:
@@ -60,17 +68,21 @@ class LiveBars:
 
     async def catch_up(self) -> AsyncIterator[TailEvent]:
         """Yield a snapshot, or what followed the cursor. Raises `BargraphError`."""
-        self.reached = self.after
         async with self.live.tails.open(self.series, self.instrument) as (tail, followed):
-            for event in await self.live.resumption.begin(tail, followed, self.after):
-                self.reached = event.cursor
+            beginning = await self.live.resumption.begin(tail, followed, self.after)
+            for event in beginning.events:
+                if isinstance(event, Snapshot | Update):
+                    self.shown = _newest(self.shown.merge(event.bars.closed()))
                 yield event
+            self.caught_up = beginning.told
             yield followed.status
 
     def told(self, place: object) -> bool:
-        return isinstance(place, CandleCursor) and (
-            self.reached is not None and self.reached.covers(place)
-        )
+        if not isinstance(place, _Place):
+            return False
+        if any(cursor.covers(place.cursor) for cursor in self.caught_up):
+            return True
+        return len(place.closed) > 0 and not len(place.closed.unlike(self.shown))
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[TailEvent]]]:
@@ -96,11 +108,26 @@ class LiveBars:
                 yield Shown(event, passing_key(event), _place(event))
 
 
-def _place(event: TailEvent) -> CandleCursor | None:
-    """Return up to where *event* tells of closed bars; None if it is about something else."""
+def _newest(bars: Bars) -> Bars:
+    """Return copies of the few newest: of a snapshot only these can be told again."""
+    return bars.take(np.arange(max(0, len(bars) - _SHOWN), len(bars)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Up to where an event of the tail tells of closed bars, and which of them it sends."""
+
+    cursor: CandleCursor
+    closed: Bars
+
+
+def _place(event: TailEvent) -> _Place | None:
+    """Return where *event* stands; None if it is not about closed bars."""
     if isinstance(event, Status) or (isinstance(event, Update) and event.passing):
         return None
-    return event.reached if isinstance(event, RangeChanged) else event.cursor
+    if isinstance(event, RangeChanged):
+        return _Place(event.reached, Bars.empty())
+    return _Place(event.cursor, event.bars.closed())
 
 
 async def live_bars(

@@ -159,7 +159,7 @@ class BookDelta:
 BookEvent = BookSnapshot | BookDelta | Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveBook:
     """The best *depth* levels of a book: a snapshot, then what changes; a `LiveEvents`."""
 
@@ -167,6 +167,8 @@ class LiveBook:
     feed: FeedKey
     depth: int
     clock: Clock
+    reached: int = 0
+    """The number of the state that the catch-up gave."""
 
     @property
     def key(self) -> Hashable:
@@ -174,17 +176,21 @@ class LiveBook:
 
     async def __aiter__(self) -> AsyncIterator[BookEvent]:
         async with self.tail() as tail:
+            async for event in self.catch_up():
+                yield event
             async for shown in tail:
-                yield shown.event
+                if not self.told(shown.place):
+                    yield shown.event
 
     async def catch_up(self) -> AsyncIterator[BookEvent]:
         """Yield the newest state, if one is known."""
         newest = self.live.quotes.newest(self.feed)
         if newest is not None and isinstance(newest.quote, OrderBook):
+            self.reached = newest.number
             yield BookSnapshot(newest.number, cut(newest.quote, self.depth))
 
     def told(self, place: object) -> bool:
-        return False
+        return isinstance(place, int) and place <= self.reached
 
     @asynccontextmanager
     async def tail(self) -> AsyncIterator[AsyncIterator[Shown[BookEvent]]]:
@@ -192,15 +198,25 @@ class LiveBook:
             yield self._shown(reader)
 
     async def _shown(self, reader: Reader[QuoteEvent]) -> AsyncIterator[Shown[BookEvent]]:
+        # Each state is told against the one before it, so that all who see the tail can follow from
+        # whichever state their catch-up gave them.
         last: BookSnapshot | None = None
-        async for event in _unbroken(reader):
+        while True:
+            try:
+                event = await anext(reader)
+            except StopAsyncIteration:
+                return
+            except Overflowed:
+                last = None
+                continue
             if event.status is not None:
                 yield Shown(event.status, "status")
             if not isinstance(event.quote, OrderBook):
                 continue
+            if last is not None and event.number <= last.number:
+                continue
             state = BookSnapshot(event.number, cut(event.quote, self.depth))
-            # States that were not read are left out; what changed is told against the last one.
-            yield Shown(state if last is None else delta(last, state))
+            yield Shown(state if last is None else delta(last, state), place=event.number)
             last = state
 
 

@@ -86,6 +86,7 @@ class BaseTail:
         self._owed: ResetReason | None = None
         """Why viewers must begin anew, until they were given a new beginning."""
         self._status = Status(FeedState.CATCHING_UP, 0, "Waiting for the feed.")
+        self._taking = asyncio.Lock()
         self.ready = asyncio.Event()
 
     @property
@@ -120,6 +121,27 @@ class BaseTail:
             positions[self._series] = self._position
         return CandleCursor(self._store, positions, self.told)
 
+    def covers(self, cursor: CandleCursor) -> bool:
+        """Whether what was taken in includes all that the base had logged at *cursor*."""
+        if self._series is None or self._position is None or self._store != cursor.store:
+            return False
+        return cursor.positions.get(self._series, 0) <= self._position
+
+    async def reach(self) -> None:
+        """Take in at once all that the store has logged.
+
+        Whoever has just read it there asks for this, so as not to be told of it again later.
+        """
+        async with self._taking:
+            if self._position is None or self._owed is not None:
+                return
+            try:
+                await self._read_log()
+            except StoreUnavailable:
+                self._behind = True
+            except _Reset as reset:
+                await self._reset(reset.reason)
+
     async def run(self) -> None:
         """Follow the feed until cancelled."""
         async with self._tools.broadcaster.listen(self._channel) as inbox:
@@ -142,7 +164,8 @@ class BaseTail:
                 if message is not None:
                     heard = now
                 try:
-                    await self._take(message, silent=now - heard > self._tools.pacing.unheard)
+                    async with self._taking:
+                        await self._take(message, silent=now - heard > self._tools.pacing.unheard)
                 except Exception:
                     # A bug must not end what others watch: they begin anew.
                     log.exception("The tail of %s failed", self.base)
@@ -154,6 +177,8 @@ class BaseTail:
         (state,) = await self._tools.store.states([key_of(self.base)])
         self._position = state.position if state else 0
         self._series = state.id if state else None
+        # Bars may be stored up to now that close after what was told.
+        self._ahead = max(self._ahead, self._clock.now())
 
     async def _take(self, message: bytes | Break | None, *, silent: bool) -> None:
         if isinstance(message, Break):
@@ -259,23 +284,26 @@ class BaseTail:
                     changes=tuple(Window(c.since, c.until) for c in found.changes),
                     whole=False,
                     forming=self._forming,
-                )
+                ),
+                heard=False,
             )
 
-    async def _advance(self, event: BaseEvent) -> None:
+    async def _advance(self, event: BaseEvent, *, heard: bool = True) -> None:
         """Show every series what *event* means for it, then count it as taken in.
+
+        It is *heard* if it came from the feed, and was not made up of the store's log.
 
         Raises `StoreUnavailable`; then nothing is counted, and it is read from the log later.
         """
         fresh = self._position is not None and event.position > self._position
         before, now = self.told, max(self.told, event.told)
-        if not self._heard:
+        if heard and not self._heard:
             # Up to where the feed came there may be closes that nobody was shown.
             before, now = min(before, event.told), event.told
         told = Told(event.told_from, event.told, now)
         # What changed past the time that was told then belongs to buckets that run only now.
         unread = now > before and self._ahead > before
-        event = event if fresh else replace(event, changes=())
+        event = event if fresh else replace(event, changes=(), bars=Bars.empty())
         shown: dict[SeriesTail, tuple[Bars, Window | None]] = {}
         while added := self._tails - shown.keys():
             # Those that came meanwhile know of this event neither.
@@ -283,7 +311,7 @@ class BaseTail:
         self._ahead = max(self._ahead, *(window.until for window in event.changes), 0)
         earlier = self.cursor()
         self._told_from, self._fed_until = event.told_from, event.told
-        self.told, self._heard = now, True
+        self.told, self._heard = now, self._heard or heard
         if fresh:
             self._position = event.position
         self._forming = event.forming

@@ -77,6 +77,13 @@ class BaseEvent:
     @classmethod
     def unpacked(cls, value: bytes) -> BaseEvent | None:
         """Return the event that was packed; None for what another version packed."""
+        try:
+            return cls._unpacked(value)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            return None
+
+    @classmethod
+    def _unpacked(cls, value: bytes) -> BaseEvent | None:
         if (unpacked := unpack(value)) is None:
             return None
         bars, facts = unpacked

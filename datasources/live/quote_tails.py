@@ -101,7 +101,10 @@ def _event(kind: Kind, message: bytes | Break, clock: Clock) -> QuoteEvent | Non
 
 
 def _passing(event: QuoteEvent) -> str | None:
-    """Return what a later event makes obsolete: every state of a book or a ticker is whole."""
+    """Return what a later event makes obsolete: every state of a ticker is whole.
+
+    Those of a book are too, but readers tell what changed from each to the next.
+    """
     if event.quote is None:
         return "status"
-    return "state" if isinstance(event.quote, OrderBook | Ticker) else None
+    return "state" if isinstance(event.quote, Ticker) else None

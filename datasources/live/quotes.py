@@ -52,7 +52,7 @@ class QuoteEvent:
                 None if quote is None else _IN[kind](quote),
                 status and Status(FeedState(status[0]), status[1], status[2]),
             )
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from datasources.aggregates import key_of
 from datasources.cursors import CandleCursor
@@ -20,6 +21,14 @@ AnswerAll = Callable[[Sequence[Request]], Awaitable[Sequence[Answer | BargraphEr
 _CHANGES_AT_ONCE = 1_000
 
 FirstEvent = Snapshot | RangeChanged | Update
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A viewer's first events, and what it has been told with them: all up to each of *told*."""
+
+    events: Sequence[FirstEvent]
+    told: tuple[CandleCursor, ...]
 
 
 class NotResumable(Exception):
@@ -40,28 +49,45 @@ class Resumption:
 
     async def begin(
         self, tail: SeriesTail, followed: BaseTail, after: CandleCursor | None
-    ) -> list[FirstEvent]:
-        """Return the first events of a viewer. Raises `BargraphError` if there are no bars."""
+    ) -> Beginning:
+        """Return how a viewer begins. Raises `BargraphError` if there are no bars."""
         reset = None
         if after is not None:
             try:
-                return await self.since(tail, followed, after)
+                return _beginning(after, await self.since(tail, followed, after))
             except NotResumable as broken:
                 reset = broken.reason
             except StoreUnavailable:
                 reset = ResetReason.NO_STORE
-        return await self.snapshot(tail, followed, reset)
+        snapshot = await self._newest(tail, reset)
+        await followed.reach()
+        if followed.covers(snapshot.cursor):
+            tail.seen(snapshot.bars, followed.told)
+        return _beginning(snapshot.cursor, await self._followed(tail, followed, snapshot))
 
     async def snapshot(
         self, tail: SeriesTail, followed: BaseTail, reset: ResetReason | None
     ) -> list[FirstEvent]:
         """Return the newest bars and what followed them. Raises `BargraphError`."""
-        snapshot = await self._newest(tail, reset)
+        return await self._followed(tail, followed, await self._newest(tail, reset))
+
+    async def _followed(
+        self, tail: SeriesTail, followed: BaseTail, snapshot: Snapshot
+    ) -> list[FirstEvent]:
+        """Return *snapshot* with what followed it, as far as it could be read."""
         try:
             # The snapshot may be a moment older than what the tail has told.
-            return [snapshot, *await self.since(tail, followed, snapshot.cursor)]
+            later = await self.since(tail, followed, snapshot.cursor)
         except (NotResumable, StoreUnavailable):
             return [snapshot]
+        bars, cursor = snapshot.bars, snapshot.cursor
+        changed: list[FirstEvent] = []
+        for event in later:
+            if isinstance(event, Update):
+                bars, cursor = bars.merge(event.bars), event.cursor
+            elif isinstance(event, RangeChanged) and len(bars) and event.until > bars.time[0]:
+                changed.append(event)
+        return [replace(snapshot, bars=bars, cursor=cursor), *changed]
 
     async def _newest(self, tail: SeriesTail, reset: ResetReason | None) -> Snapshot:
         request = Request(tail.series, tail.instrument, since=None, until=None, last=NEWEST)
@@ -70,7 +96,7 @@ class Resumption:
         try:
             # What the answer does not need of its bases is no news for whoever goes on from it.
             states = await self._store.states([key_of(base) for base in tail.bases])
-            before = {state.id: state.position for state in states if state is not None}
+            before = {state.id: state.position for state in states[1:] if state is not None}
             store = await self._store.store_id()
         except StoreUnavailable:
             pass
@@ -104,8 +130,11 @@ class Resumption:
             tail.owed |= reading.unread
             closed = reading.bars.closed()
             beyond = joined(beyond, reading.withdrawn)
-        # A bar that had closed for the cursor and not yet for the tail is told again by the tail.
-        reached = tail.cursor(CandleCursor(cursor.store, positions, told.now))
+        # What changed of a bucket that is over for the cursor, and for the tail still runs, is told
+        # by the tail when it closes there.
+        awaited = (buckets.closes > told.now) & (buckets.closes <= cursor.told_until)
+        through = told.now if awaited.any() else max(cursor.told_until, told.now)
+        reached = tail.cursor(CandleCursor(cursor.store, positions, through))
         events: list[FirstEvent] = []
         if beyond is not None:
             resume = cursor if len(closed) else reached
@@ -142,3 +171,9 @@ class Resumption:
         for series_id, position in positions.items():
             tail.others.setdefault(series_id, position)
         return windows, positions
+
+
+def _beginning(cursor: CandleCursor, events: Sequence[FirstEvent]) -> Beginning:
+    """Return the beginning of a viewer who had been told all up to *cursor* before *events*."""
+    reached = [e.reached if isinstance(e, RangeChanged) else e.cursor for e in events]
+    return Beginning(events, (cursor, *reached))

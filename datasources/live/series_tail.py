@@ -59,6 +59,8 @@ class SeriesTail:
         self._partial = Bars.empty()
         self._muted: Window | None = None
         self._shown = Bars.empty()
+        self._held = Bars.empty()
+        """The newest closed bars that every reader has, as it has them."""
         self._anchor = self._oldest = -(2**62)
 
     @property
@@ -142,11 +144,32 @@ class SeriesTail:
         return CandleCursor(cursor.store, self.others | dict(cursor.positions), told)
 
     def recent(self, bars: Bars, told: int) -> Bars:
-        """Return those of *bars* that are sent one by one."""
-        return bars.take(bars.time >= self._horizon(told))
+        """Return those of the base's *bars* that are sent one by one, of what closed by *told*.
+
+        One that closed later waits until that is told: what a cursor says of closes must be so.
+        """
+        running = self._grid.at(told)
+        over = bars.time < (running.since if running else told)
+        return bars.take(over & (bars.time >= self._horizon(told)))
+
+    def seen(self, bars: Bars, told: int) -> None:
+        """Note that all readers have *bars*, or are told of them: those that closed by *told*.
+
+        They must be as the store had them at a position that the tail has reached.
+        """
+        running = self._grid.at(told)
+        over = bars.time < (running.since if running else told)
+        self._held = self._held.merge(bars.take(over & bars.is_closed)).last(NEWEST)
+
+    def _news(self, closed: Bars) -> Bars:
+        """Return those of *closed* that readers do not have yet as they are."""
+        closed = closed.unlike(self._held)
+        self._held = self._held.merge(closed).last(NEWEST)
+        return closed
 
     def show(self, closed: Bars, running: Bars, cursor: CandleCursor) -> None:
         """Show readers what closed or was revised, and the running bar if it differs."""
+        closed = self._news(closed)
         if not len(closed) and (not len(running) or running == self._shown):
             return
         self._shown = running

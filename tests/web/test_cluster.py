@@ -216,9 +216,9 @@ async def test_a_rolling_restart_under_many_viewers_loses_and_doubles_nothing(tm
             await eventually(lambda: all(viewer.connections >= 2 for viewer in viewers))
             await settled_until(viewers, 5)
 
-        truth_since = min(min(viewer.closed) for viewer in viewers)
-        truth_until = max(max(viewer.closed) for viewer in viewers) + 1
-        truth = await running.candles(SERIES, truth_since, truth_until)
+        since = min(min(viewer.closed) for viewer in viewers)
+        until = max(max(viewer.closed) for viewer in viewers) + 1
+        truth = await running.candles(SERIES, since, until)
         for viewer in viewers:
             held = viewer.closed
             assert held == {time: truth[time] for time in truth if min(held) <= time <= max(held)}

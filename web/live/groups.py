@@ -81,7 +81,8 @@ class Membership:
         self, group: _Group, live: LiveEvents[object], receiver: Receiver, kept: Outbox[_Kept]
     ) -> None:
         self._group = group
-        self._live = live
+        self._live: LiveEvents[object] | None = live
+        """Asked what its catch-up told, until something comes that it did not."""
         self._receiver = receiver
         self._kept: Outbox[_Kept] | None = kept
         self._left = False
@@ -97,9 +98,11 @@ class Membership:
 
         Return whether anything can follow: if the tail has ended, the receiver is finished.
         """
+        live = self._live
+        assert live is not None
         while self._kept:
             await self._receiver.ready()
-            if self._kept and not self._live.told((kept := self._kept.take()).place):
+            if self._kept and not live.told((kept := self._kept.take()).place):
                 self._receiver.next(kept.body)
         self._kept = None
         if self._group.over:
@@ -111,6 +114,11 @@ class Membership:
         if self._left:
             return
         if self._kept is None:
+            if self._live is not None and place is not None:
+                if self._live.told(place):
+                    return
+                # What follows on news is news.
+                self._live = None
             self._receiver.next(body, passing)
             return
         try:

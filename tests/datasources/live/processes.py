@@ -45,7 +45,7 @@ from web.bootstrap import open_chain
 from web.live_wiring import Links
 from web.settings import load_settings
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds after which what a test waits for will not come."""
 QUICK = Pacing(
     look=0.05,
@@ -114,9 +114,9 @@ class Process:
             calendar=rules.name,
         )
 
-    async def answer(self, series: Series, since: int, *, last: int = 10_000) -> Bars:
+    async def answer(self, series: Series, since: int, until: int | None = None) -> Bars:
         """Return the closed bars that a query gives."""
-        request = Request(series, self.instrument, since, None, last, include_forming=False)
+        request = Request(series, self.instrument, since, until, 10_000, include_forming=False)
         (answer,) = await self.links.chain.answer([request])
         assert isinstance(answer, Answer), answer
         return answer.bars
@@ -327,8 +327,9 @@ class Viewer:
                     self.process.clock.at += 1_000
         except TimeoutError:
             story = "; ".join(told(event) for event in self.events[-12:])
+            whose = f"the viewer of {self.series.timeframe}"
             raise AssertionError(
-                f"the viewer of {self.series.timeframe} differs from the store: {wrong}. It saw {story}"
+                f"{whose} differs from the store: {wrong}; it saw {story}"
             ) from None
 
     async def _wrong(self, since: int) -> str | None:

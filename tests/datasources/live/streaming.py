@@ -14,6 +14,7 @@ from market.bars import CLOSED, Bars
 from market.clock import FixedClock
 from market.errors import ProviderUnavailable
 from market.instrument import Instrument, Listing
+from market.quotes import OrderBook, Ticker
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import DAY, MINUTE, Window
 from plugins.base import Trade
@@ -156,3 +157,22 @@ class PushesTrades(_Fake):
         trade = Trade(str(len(self.executed)), at, price, amount)
         self.executed.append(trade)
         self.streams.push([trade])
+
+
+class PushesQuotes(_Fake):
+    """A provider that pushes order books, tickers and trades."""
+
+    def __init__(self, clock: FixedClock, **others: object) -> None:
+        super().__init__(clock, **others)
+        self.books: Streams[OrderBook | None] = Streams(None)
+        self.tickers: Streams[Ticker | None] = Streams(None)
+        self.trades_made: Streams[Sequence[Trade]] = Streams(())
+
+    def stream_book(self, listing: Listing, depth: int) -> Pushed[OrderBook | None]:
+        return self.books.stream()
+
+    def stream_ticker(self, listing: Listing) -> Pushed[Ticker | None]:
+        return self.tickers.stream()
+
+    def stream_trades(self, listing: Listing) -> Pushed[Sequence[Trade]]:
+        return self.trades_made.stream()

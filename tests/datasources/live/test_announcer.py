@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from datasources.live.broadcaster import Broadcaster
 from datasources.live.events import BaseEvent
 from datasources.live.keys import FeedKey
 from datasources.live.leases import Lease, Leases
+from datasources.live.redis_keys import lease_key
 from db.candles import CandleStore
 from db.stored import SeriesFacts, SeriesKey, Write, Written
 from market.bars import CLOSED
@@ -38,12 +38,12 @@ async def broadcaster(redis: Redis, redis_prefix: str) -> AsyncIterator[Broadcas
         yield broadcaster
 
 
-async def leased(redis: Redis, prefix: str, key: FeedKey, *, ttl_ms: int = 60_000) -> Lease:
-    """Return the lease of *key*, as soon as nobody else holds it."""
-    leases = Leases(redis, prefix=prefix, owner=uuid4().hex, ttl_ms=ttl_ms)
-    async with asyncio.timeout(10):
-        while (lease := await leases.acquire(key.name)) is None:
-            await asyncio.sleep(0.005)
+async def leased(redis: Redis, prefix: str, key: FeedKey) -> Lease:
+    """Return a lease of *key*; whoever held it until now does not know yet that it ended."""
+    leases = Leases(redis, prefix=prefix, owner=uuid4().hex, ttl_ms=60_000)
+    await redis.delete(lease_key(prefix, key.name))
+    lease = await leases.acquire(key.name)
+    assert lease is not None
     return lease
 
 
@@ -105,33 +105,35 @@ async def test_what_others_wrote_after_our_write_is_announced_too(
 async def test_a_successor_goes_on_after_what_was_announced(
     store: CandleStore, broadcaster: Broadcaster, redis: Redis, redis_prefix: str, key: FeedKey
 ) -> None:
-    lease = await leased(redis, redis_prefix, key, ttl_ms=50)
+    lease = await leased(redis, redis_prefix, key)
     dying = Announcer(key, store, broadcaster, lease)
-    first = await write(store, key, minute(9))
-    await dying.sync(first.state)
-    await write(store, key, minute(8))
-    unheard = await write(store, key, minute(7))
+    await dying.sync((await write(store, key, minute(9))).state)
+    told = await write(store, key, minute(8))
+    await dying.sync(told.state, told)
+    await write(store, key, minute(7))
+    unheard = await write(store, key, minute(6))
     taking_over = Announcer(key, store, broadcaster, await leased(redis, redis_prefix, key))
 
     assert await taking_over.sync(unheard.state)
 
-    (event,) = await announced(broadcaster, key, first.state.position)
-    assert (event.previous, event.position, event.whole) == (1, 3, False)
-    assert [window.since for window in event.changes] == [minute(8), minute(7)]
+    (event,) = await announced(broadcaster, key, told.state.position)
+    assert (event.previous, event.position, event.whole) == (2, 4, False)
+    assert [window.since for window in event.changes] == [minute(7), minute(6)]
 
 
 async def test_whoever_was_fenced_appends_nothing(
     store: CandleStore, broadcaster: Broadcaster, redis: Redis, redis_prefix: str, key: FeedKey
 ) -> None:
-    fenced = Announcer(key, store, broadcaster, await leased(redis, redis_prefix, key, ttl_ms=50))
-    first = await write(store, key, minute(9))
-    await fenced.sync(first.state)
+    fenced = Announcer(key, store, broadcaster, await leased(redis, redis_prefix, key))
+    await fenced.sync((await write(store, key, minute(9))).state)
+    told = await write(store, key, minute(8))
+    await fenced.sync(told.state, told)
     successor = Announcer(key, store, broadcaster, await leased(redis, redis_prefix, key))
-    second = await write(store, key, minute(8))
+    unheard = await write(store, key, minute(7))
 
     with pytest.raises(LeaseLost):
-        await fenced.sync(second.state, second)
+        await fenced.sync(unheard.state, unheard)
 
-    assert await broadcaster.newest(key.name) in {None, first.state.position}
-    assert await successor.sync(second.state)
-    assert await broadcaster.newest(key.name) == second.state.position
+    assert await broadcaster.newest(key.name) == told.state.position
+    assert await successor.sync(unheard.state)
+    assert await broadcaster.newest(key.name) == unheard.state.position

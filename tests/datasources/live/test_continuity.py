@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import asyncpg
@@ -28,7 +29,7 @@ from tests.datasources.live.processes import (
     viewing,
 )
 from tests.datasources.live.stores import CountingStore, HaltingStore
-from tests.datasources.live.streaming import PushesBars
+from tests.datasources.live.streaming import LISTED, PushesBars
 from tests.fakes import row
 from web.bootstrap import open_redis
 
@@ -288,17 +289,26 @@ async def test_a_store_made_anew_resets_viewers_and_they_go_on(
 async def test_what_another_process_writes_is_announced(
     provider: PushesBars, pool: asyncpg.Pool, open_process: ProcessOpener
 ) -> None:
-    async with (
-        open_process(provider) as process,
-        viewing(process) as viewer,
-        viewing(process, "5m") as coarse,
-    ):
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(open_process(provider))
+        other = Writer(process, CandleStore(pool))
+        await other.correct(LISTED, row(LISTED))
+        viewer = await stack.enter_async_context(viewing(process))
+        coarse = await stack.enter_async_context(viewing(process, "5m"))
         await viewer.until(lambda: viewer.live)
         minute = await close_minute(provider)
         await viewer.until(lambda: viewer.revision(minute) == 1)
+        await viewer.until_it_holds(PAST)
 
-        await Writer(process, CandleStore(pool)).correct(minute, row(minute, version=1))
+        past = (process.series("1m"), minute - 25 * MINUTE, minute - 15 * MINUTE)
+        await process.answer(*past)
 
-        await viewer.until(lambda: viewer.revision(minute) == 2)
+        # One that was told just now, and one that caches hold for good.
+        for wrong in (minute, minute - 20 * MINUTE):
+            await other.correct(wrong, row(wrong, version=1))
+            await viewer.until(lambda wrong=wrong: viewer.revision(wrong) == 2)
+
+        # Whoever wrote did not tell the cache.
+        assert max((await process.answer(*past)).revision) == 2
         await viewer.until_it_holds(PAST)
         await coarse.until_it_holds(PAST)

@@ -249,6 +249,7 @@ async def test_what_was_missed_while_the_stream_was_lost_is_read_from_history(
 ) -> None:
     async with (
         open_process(provider) as process,
+        told_to(process) as events,
         viewing(process) as viewer,
         viewing(process, "7m") as coarse,
     ):
@@ -266,6 +267,8 @@ async def test_what_was_missed_while_the_stream_was_lost_is_read_from_history(
         await coarse.until_it_holds(PAST)
 
     assert FeedState.CATCHING_UP in viewer.states[-2:]
+    # What was told before goes on being true.
+    assert len({event.told_from for event in events if event.told}) == 1
 
 
 async def test_a_stream_that_is_lost_again_before_history_was_read_is_not_called_live(
@@ -352,16 +355,19 @@ async def test_time_that_history_does_not_vouch_for_is_not_told_as_over(
 ) -> None:
     hidden = Window(RUNNING - 2 * MINUTE, RUNNING - MINUTE)
     provider.withheld = Spans((hidden,))
-    async with open_process(provider) as process, told_to(process) as events:
-        async with viewing(process) as viewer:
-            await viewer.until(lambda: viewer.live)
-            await until(lambda: events and events[-1].told >= RUNNING)
-            assert events[-1].told_from >= hidden.until
-            provider.withheld = Spans()
-            provider.tick(NEXT + 3 * MINUTE)
+    async with (
+        open_process(provider) as process,
+        told_to(process) as events,
+        viewing(process) as viewer,
+    ):
+        await viewer.until(lambda: viewer.live)
+        await until(lambda: events and events[-1].told >= RUNNING)
+        assert events[-1].told_from >= hidden.until
+        provider.withheld = Spans()
+        provider.tick(NEXT + 3 * MINUTE)
 
-            await viewer.until(lambda: viewer.revision(hidden.since))
-            await viewer.until_it_holds(PAST)
+        await viewer.until(lambda: viewer.revision(hidden.since))
+        await viewer.until_it_holds(PAST)
 
 
 async def test_without_a_stream_it_is_asked_soon_after_each_close(

@@ -130,9 +130,7 @@ async def test_any_cursor_leads_to_the_bars_of_the_store(
     provider = PushesBars(FixedClock(NOW), calendar_name=calendar_name)
     version, prefix = 0, f"{redis_prefix}{uuid4().hex[:8]}:"
     async with AsyncExitStack() as stack:
-        feeding = await stack.enter_async_context(
-            opened_process(provider, store, redis, prefix)
-        )
+        feeding = await stack.enter_async_context(opened_process(provider, store, redis, prefix))
         serving = await stack.enter_async_context(
             opened_process(provider, CandleStore(pool), redis, prefix, feeds=False)
         )

@@ -43,7 +43,12 @@ class Viewer:
     cursor: str | None = None
     bars: dict[int, dict[str, Any]] = field(default_factory=dict)
     repeated: list[dict[str, Any]] = field(default_factory=list)
-    """Closed bars that came again although nothing about them was new."""
+    """Closed bars that updates of one connection told twice although nothing was new about them.
+
+    What the first event tells, a snapshot or what followed a cursor, may be told once more.
+    """
+    updated: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    begun: bool = False
     resets: list[str] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
@@ -78,6 +83,8 @@ class Viewer:
         ) as socket:
             self.socket = socket
             self.connections += 1
+            self.updated.clear()
+            self.begun = False
             await socket.send(json.dumps({"type": "connection_init"}))
             payload = {"query": DOCUMENT, "variables": variables}
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
@@ -109,10 +116,13 @@ class Viewer:
                 self.states.append(event["state"])
 
     def _show(self, bars: list[dict[str, Any]], *, new: bool) -> None:
+        new, self.begun = new and self.begun, True
         for bar in bars:
             held = self.bars.get(bar["time"])
-            if new and held is not None and bar["isClosed"] and rank(held) == rank(bar):
-                self.repeated.append(bar)
+            if new and bar["isClosed"]:
+                if self.updated.get(bar["time"]) == rank(bar):
+                    self.repeated.append(bar)
+                self.updated[bar["time"]] = rank(bar)
             if held is None or rank(bar) >= rank(held):
                 self.bars[bar["time"]] = bar
 

@@ -127,20 +127,22 @@ class BaseTail:
             return False
         return cursor.positions.get(self._series, 0) <= self._position
 
-    async def reach(self) -> None:
-        """Take in at once all that the store has logged.
+    async def reach(self) -> bool:
+        """Take in at once all that the store has logged; return whether it could be read.
 
         Whoever has just read it there asks for this, so as not to be told of it again later.
         """
         async with self._taking:
             if self._position is None or self._owed is not None:
-                return
+                return False
             try:
                 await self._read_log()
             except StoreUnavailable:
                 self._behind = True
+                return False
             except _Reset as reset:
                 await self._reset(reset.reason)
+            return self._owed is None
 
     async def run(self) -> None:
         """Follow the feed until cancelled."""

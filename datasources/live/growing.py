@@ -32,6 +32,8 @@ class GrowingBars:
             if bar.flags[0] & CLOSED:
                 self._open.pop(time, None)
                 self._final[time] = bar
+                # It runs no more, whatever history said a moment ago.
+                self._past = self._past.take(self._past.time > time)
                 continue
             if time < self.final_before:
                 # Already told as final: a trade that came late.
@@ -76,7 +78,8 @@ class GrowingBars:
     def running(self) -> Bars:
         """Return the newest bar that is not final, one or none.
 
-        Of one in doubt, history and the stream each know a part: its extremes are those of both.
+        Of one in doubt, history and the stream each know a part: whichever knows more trades tells
+        of them, and the extremes are those of both.
         """
         past = self._past.take(self._past.time >= self.final_before)
         if not self._open:
@@ -87,11 +90,12 @@ class GrowingBars:
             return past
         if time >= self.doubted.until or not len(past) or past.time[0] != time:
             return pushed
-        return past.with_columns(
+        fuller = pushed if pushed.volume[0] >= past.volume[0] else past
+        return fuller.with_columns(
+            open=past.open,
             high=past.high.clip(min=pushed.high),
             low=past.low.clip(max=pushed.low),
             close=pushed.close,
-            volume=past.volume.clip(min=pushed.volume),
             updated=pushed.updated,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,9 @@ from datasources.live.quotes import Quote, QuoteEvent
 from datasources.live.upstream import Joined, Lost, Upstream
 from market.calendars import calendar
 from market.instrument import Instrument, Session
+from market.lru import LRU
 from market.window import Window
-from plugins.base import Provider, Stream, StreamsBooks, StreamsTickers, StreamsTrades
+from plugins.base import Provider, Stream, StreamsBooks, StreamsTickers, StreamsTrades, Trade
 
 BOOK_DEPTH = 100
 """Levels a side that are sent on; viewers choose how many of them they see."""
@@ -25,6 +26,8 @@ _PAUSE = 0.1
 """Seconds between two states of a book or a ticker: of those in between only the newest counts."""
 _MOST_TRADES = 1_000
 """Trades in one message."""
+_REMEMBERED = 2_000
+"""Trades that are known again when a stream begins with older ones."""
 
 
 class QuotesFeed:
@@ -47,6 +50,8 @@ class QuotesFeed:
         self._health = health
         self._status = Status(FeedState.CATCHING_UP, 0, "The feed is starting.")
         self._wake = asyncio.Event()
+        self._joining = False
+        self._sent: LRU[str, bool] = LRU(max_count=_REMEMBERED)
         name = f"{key.listing.provider} {key.listing.symbol} {key.kind}"
         self._upstream: Upstream[Any] = Upstream(
             name,
@@ -76,6 +81,7 @@ class QuotesFeed:
         for _ in range(self._upstream.pushed.qsize()):
             pushed = self._upstream.pushed.get_nowait()
             if isinstance(pushed, Joined):
+                self._joining = True
                 self._health.answered(self._key.listing.provider)
                 await self._say(FeedState.LIVE, "")
             elif isinstance(pushed, Lost):
@@ -83,7 +89,7 @@ class QuotesFeed:
                 state = FeedState.STALLED if pushed.stalled else FeedState.DISCONNECTED
                 await self._say(state, pushed.reason)
             elif self._key.kind is Kind.TRADES:
-                trades += pushed
+                trades += self._news(pushed)
             elif pushed is not None:
                 newest = pushed
         quotes = [trades[n : n + _MOST_TRADES] for n in range(0, len(trades), _MOST_TRADES)]
@@ -93,6 +99,16 @@ class QuotesFeed:
             await self._broadcaster.publish_many(
                 [(self._key.name, QuoteEvent(quote).packed()) for quote in quotes]
             )
+
+    def _news(self, trades: Sequence[Trade]) -> list[Trade]:
+        """Return the trades that were not sent before: some exchanges begin with older ones."""
+        news = list(trades)
+        if self._joining and news:
+            news = [trade for trade in news if _name(trade) not in self._sent]
+            self._joining = False
+        for trade in news:
+            self._sent.put(_name(trade), True)
+        return news
 
     async def _say(self, state: FeedState, message: str) -> None:
         if (state, message) != (self._status.state, self._status.message):
@@ -105,6 +121,10 @@ class QuotesFeed:
         return not rules.around_the_clock and not rules.open_spans(
             Window(now, now + 1), Session.EXTENDED
         )
+
+
+def _name(trade: Trade) -> str:
+    return trade.id or f"{trade.time} {trade.price} {trade.amount}"
 
 
 def opening(key: FeedKey, provider: Provider) -> Callable[[], Stream[Any]]:

@@ -60,8 +60,9 @@ class Resumption:
             except StoreUnavailable:
                 reset = ResetReason.NO_STORE
         snapshot = await self._newest(tail, reset)
-        await followed.reach()
-        if followed.covers(snapshot.cursor):
+        # Its bars may be newer than its cursor says: only once the tail has read the log after them
+        # have all readers been told of what they hold.
+        if await followed.reach() and followed.covers(snapshot.cursor):
             tail.seen(snapshot.bars, followed.told)
         return _beginning(snapshot.cursor, await self._followed(tail, followed, snapshot))
 

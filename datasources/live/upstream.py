@@ -45,6 +45,8 @@ class Lost:
 
     reason: str
     stalled: bool = False
+    retry_after: float = 0.0
+    """Seconds for which the provider asks to be left alone."""
 
 
 class _Stalled(Exception):
@@ -83,7 +85,8 @@ class Upstream(Generic[T]):
             await self._put(lost)
             pause = first if lasted else min(pause * 2, self._pacing.longest_reopen)
             # Spread out: a provider that drops all its streams is not met by all at once.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            spread = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            await asyncio.sleep(max(spread, lost.retry_after))
 
     async def _one_stream(self) -> tuple[bool, Lost]:
         """Read a stream to its end; return whether it gave anything, and why it ended."""
@@ -96,7 +99,7 @@ class Upstream(Generic[T]):
         except _Stalled as silence:
             return reading.lasted, Lost(str(silence), stalled=True)
         except ProviderUnavailable as failure:
-            return reading.lasted, Lost(failure.reason)
+            return reading.lasted, Lost(failure.reason, retry_after=failure.retry_after or 0.0)
         except (BargraphError, OSError) as failure:
             return reading.lasted, Lost(str(failure))
         finally:

@@ -165,3 +165,14 @@ def test_a_stream_that_pushes_too_many_bars_is_not_kept_whole() -> None:
     growing.ended(3_000 * MINUTE)
 
     assert len(growing.take_final()[0]) <= 2_000
+
+
+def test_a_bar_in_doubt_that_closed_runs_no_more() -> None:
+    growing = GrowingBars()
+    growing.doubted = Window(0, MINUTE)
+    growing.recall(to_bars({0: Row(10.0, 15.0, 5.0, 12.0, 100.0, 11.0, 50)}, 30_000), 0)
+    ended = to_bars({0: Row(10.0, 16.0, 5.0, 16.0, 120.0, 11.0, 60)}, 60_000)
+
+    growing.push(ended.with_columns(flags=ended.flags | CLOSED))
+
+    assert not len(growing.running())

@@ -266,3 +266,28 @@ async def test_every_trade_is_told_once_and_in_order(
     assert [trade for trade in seen if trade.id != "warm"] == made
     assert [trade for trade in elsewhere if trade.id != "warm"] == made
     assert provider.trades_made.most_open == 1
+
+
+async def test_trades_that_a_stream_begins_with_again_are_not_told_twice(
+    provider: PushesQuotes, open_process: ProcessOpener
+) -> None:
+    made = [Trade(str(n), NOW + n, 1.0 + n, 2.0) for n in range(6)]
+    async with open_process(provider) as process:
+        seen: list[Trade] = []
+        trades = LiveTrades(process.sources, key_of(process, Kind.TRADES), provider.clock)
+        async with following(trades, seen.extend):
+            await until(lambda: provider.trades_made.open)
+            while not seen:
+                provider.trades_made.push([Trade("warm", NOW, 1.0, 1.0)])
+                await asyncio.sleep(0.01)
+            provider.trades_made.push(made[:4])
+            await until(lambda: seen[-1] == made[3])
+            opened = provider.trades_made.opened
+
+            provider.trades_made.lose()
+            await until(lambda: provider.trades_made.opened > opened)
+            provider.trades_made.push(made[2:])
+
+            await until(lambda: seen[-1] == made[-1])
+
+    assert [trade for trade in seen if trade.id != "warm"] == made

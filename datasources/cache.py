@@ -186,9 +186,7 @@ class Cache:
             if held is None:
                 self._meter.lookup("redis", hit=key in arrived)
             chunk = held or arrived.get(key)
-            if chunk is not None and any(
-                in_force.get(name) != generation for name, generation in chunk.generations.items()
-            ):
+            if chunk is not None and _is_void(chunk, in_force):
                 self._held.pop(key)
                 chunk = None
             if chunk is None:
@@ -297,6 +295,16 @@ def _unrevised(bars: Bars, settled: Spans) -> Times:
 
 def _any_in(times: Times, window: Window) -> bool:
     return bool(len(times)) and bool(((times >= window.since) & (times < window.until)).any())
+
+
+def _is_void(chunk: Chunk, in_force: Mapping[str, int]) -> bool:
+    """Whether *chunk* is of another generation, or of none although the store has one by now.
+
+    What the store had not taken in when it was kept may have been corrected there since.
+    """
+    if not chunk.generations:
+        return bool(in_force)
+    return any(in_force.get(name) != number for name, number in chunk.generations.items())
 
 
 def _no_later(base: Base, head: Head, chunk: Chunk) -> Head:

@@ -62,19 +62,6 @@ async def test_a_minute_starts_at_one_and_a_coarser_bar_sums_its_minutes(
 
 
 @on_embedded
-async def test_what_a_new_listing_was_first_asked_for_is_corrected_like_the_rest(
-    open_process: Opener,
-) -> None:
-    async with open_process(listed()) as opened:
-        await opened.get("1m", **PAST)
-        await opened.correct(WRONG, row(WRONG, version=1))
-
-        corrected = await opened.get("1m", **PAST)
-
-    assert revision_at(corrected.bars, WRONG) == 2
-
-
-@on_embedded
 @pytest.mark.parametrize("timeframe", ["5m", "7m", "1h"])
 async def test_a_withdrawn_minute_still_counts(open_process: Opener, timeframe: str) -> None:
     async with open_process(listed()) as opened:

@@ -224,3 +224,27 @@ async def test_a_rolling_restart_under_many_viewers_loses_and_doubles_nothing(tm
             assert held == {time: truth[time] for time in truth if min(held) <= time <= max(held)}
         assert [viewer.repeated for viewer in viewers if viewer.repeated] == []
         assert [viewer.resets for viewer in viewers if viewer.resets] == []
+
+
+async def test_a_process_that_feeds_tells_of_itself_and_answers_no_clients(tmp_path, recordings):
+    command = (*SERVE, "--role", "feeds")
+    async with (
+        cluster(tmp_path, recordings, command, port=0) as running,
+        httpx.AsyncClient(base_url=running.url) as client,
+    ):
+        metrics = await client.get("/metrics")
+        answer = await client.post("/graphql", json={"query": "{ __typename }"})
+
+    assert 'bargraph_live{what="feeds"}' in metrics.text
+    assert answer.status_code == 404
+
+
+async def test_workers_share_one_address_and_one_upstream(tmp_path, recordings):
+    async with cluster(tmp_path, recordings, (*SERVE, "--workers", "2"), port=0) as running:
+        viewers = [Viewer(lambda: running.socket_url, SERIES) for _ in range(8)]
+        async with watching(viewers):
+            await settled_until(viewers, 3)
+
+            assert len(await running.holders()) == 1
+
+        await assert_viewers_hold_what_is_stored(running, viewers)

@@ -54,7 +54,7 @@ class Resumption:
         reset = None
         if after is not None:
             try:
-                return _beginning(after, await self.since(tail, followed, after))
+                return _beginning(await self.since(tail, followed, after))
             except NotResumable as broken:
                 reset = broken.reason
             except StoreUnavailable:
@@ -64,7 +64,7 @@ class Resumption:
         # have all readers been told of what they hold.
         if await followed.reach() and followed.covers(snapshot.cursor):
             tail.seen(snapshot.bars, followed.told)
-        return _beginning(snapshot.cursor, await self._followed(tail, followed, snapshot))
+        return _beginning(await self._followed(tail, followed, snapshot))
 
     async def snapshot(
         self, tail: SeriesTail, followed: BaseTail, reset: ResetReason | None
@@ -88,7 +88,7 @@ class Resumption:
                 bars, cursor = bars.merge(event.bars), event.cursor
             elif isinstance(event, RangeChanged) and len(bars) and event.until > bars.time[0]:
                 changed.append(event)
-        return [replace(snapshot, bars=bars, cursor=cursor), *changed]
+        return [replace(snapshot, bars=bars, cursor=tail.cursor(cursor)), *changed]
 
     async def _newest(self, tail: SeriesTail, reset: ResetReason | None) -> Snapshot:
         request = Request(tail.series, tail.instrument, since=None, until=None, last=NEWEST)
@@ -174,7 +174,11 @@ class Resumption:
         return windows, positions
 
 
-def _beginning(cursor: CandleCursor, events: Sequence[FirstEvent]) -> Beginning:
-    """Return the beginning of a viewer who had been told all up to *cursor* before *events*."""
-    reached = [e.reached if isinstance(e, RangeChanged) else e.cursor for e in events]
-    return Beginning(events, (cursor, *reached))
+def _beginning(events: Sequence[FirstEvent]) -> Beginning:
+    """Return the beginning that *events* make.
+
+    Only where they end counts as told: a cursor from before may have been given with a gap in which
+    nothing was known, and what is known of it later must not be kept back.
+    """
+    ends = [e.reached if isinstance(e, RangeChanged) else e.cursor for e in events]
+    return Beginning(events, tuple(ends[-1:]))

@@ -28,14 +28,12 @@ from datasources.live.growing import GrowingBars
 from datasources.live.pacing import PACING, Pacing
 from datasources.live.past import Looked, Past
 from datasources.live.trade_bars import TradeBars
-from datasources.live.upstream import Joined, Lost, Upstream
+from datasources.live.upstream import Joined, Lost, Upstream, market_closed
 from datasources.live.writer import BatchWriter
 from db.candles import CandleStore
 from db.stored import SeriesState, Write, Written
 from market.bars import CLOSED, Bars
-from market.calendars import calendar
 from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable
-from market.instrument import Session
 from market.window import Spans, Window
 from plugins.base import Stream, StreamsBars, StreamsTrades
 
@@ -152,17 +150,10 @@ class BarsFeed:
         return Upstream(
             self._name,
             open_stream,
-            quiet=self._market_closed,
+            quiet=lambda: market_closed(self._ask.instrument, self._clock.now()),
             wake=self._wake,
             pacing=self._pacing,
         )
-
-    def _market_closed(self) -> bool:
-        rules = calendar(self._ask.instrument.calendar)
-        if rules.around_the_clock:
-            return False
-        now = self._clock.now()
-        return not rules.open_spans(Window(now, now + 1), Session.EXTENDED)
 
     async def _begin(self) -> None:
         """Find out up to where bars were told before, and go on from there."""

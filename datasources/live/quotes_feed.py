@@ -13,11 +13,9 @@ from datasources.live.events import FeedState, Status
 from datasources.live.keys import FeedKey, Kind
 from datasources.live.pacing import Pacing
 from datasources.live.quotes import Quote, QuoteEvent
-from datasources.live.upstream import Joined, Lost, Upstream
-from market.calendars import calendar
-from market.instrument import Instrument, Session
+from datasources.live.upstream import Joined, Lost, Upstream, market_closed
+from market.instrument import Instrument
 from market.lru import LRU
-from market.window import Window
 from plugins.base import Provider, Stream, StreamsBooks, StreamsTickers, StreamsTrades, Trade
 
 BOOK_DEPTH = 100
@@ -56,7 +54,7 @@ class QuotesFeed:
         self._upstream: Upstream[Any] = Upstream(
             name,
             opening(key, provider),
-            quiet=self._market_closed,
+            quiet=lambda: market_closed(instrument, provider.clock.now()),
             wake=self._wake,
             pacing=pacing,
         )
@@ -114,13 +112,6 @@ class QuotesFeed:
         if (state, message) != (self._status.state, self._status.message):
             self._status = Status(state, self._provider.clock.now(), message)
             await self._broadcaster.publish(*self.head())
-
-    def _market_closed(self) -> bool:
-        rules = calendar(self._instrument.calendar)
-        now = self._provider.clock.now()
-        return not rules.around_the_clock and not rules.open_spans(
-            Window(now, now + 1), Session.EXTENDED
-        )
 
 
 def _name(trade: Trade) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from datasources.aggregates import key_of
 from datasources.cursors import CandleCursor
-from datasources.found import Answer, Request
+from datasources.found import Request
 from datasources.live.base_tail import BaseTail, joined
 from datasources.live.series_tail import NEWEST, SeriesTail
 from datasources.live.tail_events import RangeChanged, ResetReason, Snapshot, Update
-from datasources.live.tail_reading import TailReads
+from datasources.live.tail_reading import AnswerAll, TailReads
 from db.candles import CandleStore
 from market.bars import Bars
 from market.errors import BargraphError, StoreUnavailable
 from market.window import Window
 
-AnswerAll = Callable[[Sequence[Request]], Awaitable[Sequence[Answer | BargraphError]]]
 _CHANGES_AT_ONCE = 1_000
 
 FirstEvent = Snapshot | RangeChanged | Update

@@ -16,7 +16,10 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from datasources.live.pacing import Pacing
+from market.calendars import calendar
 from market.errors import BargraphError, ProviderUnavailable
+from market.instrument import Instrument, Session
+from market.window import Window
 from plugins.base import Stream
 
 log = logging.getLogger(__name__)
@@ -172,6 +175,14 @@ class Reading:
     @staticmethod
     def _loop_time() -> float:
         return asyncio.get_running_loop().time()
+
+
+def market_closed(instrument: Instrument, now: int) -> bool:
+    """Whether nothing can be traded at *now*, so that silence means nothing."""
+    rules = calendar(instrument.calendar)
+    if rules.around_the_clock:
+        return False
+    return not rules.open_spans(Window(now, now + 1), Session.EXTENDED)
 
 
 async def _close(name: str, stream: Stream[T]) -> None:

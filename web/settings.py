@@ -91,6 +91,13 @@ def _no_file(path: Path) -> Path:
     return path
 
 
+def _midnight(value: object) -> object:
+    """Let a date alone mean its first instant, UTC."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        return f"{value}T00:00:00Z"
+    return value
+
+
 def _names(value: object) -> object:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
@@ -155,7 +162,7 @@ class Settings(BaseSettings):
     replay_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         None, description="Folder of recordings to replay; absent: none"
     )
-    replay_from: AwareDatetime | None = Field(
+    replay_from: Annotated[AwareDatetime | None, BeforeValidator(_midnight)] = Field(
         None,
         description="Instant the replay starts at, such as 2025-01-31T14:30:00Z; "
         "absent: the close of its newest bar",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ WRONG = {
     "alpaca_feed": (["otc", "SIP", "best"], "'iex' or 'sip'"),
     "replay_dir": (["absent", "file"], "folder that exists"),
     "replay_from": (
-        ["yesterday", "2025-01-31", "2025-01-31T14:30:00", "nan", "1e30"],
+        ["yesterday", "2025-02-30", "2025-01-31T14:30:00", "nan", "1e30"],
         "T14:30:00Z",
     ),
     "replay_speed": (["-1", "nan", "inf", "1000001", "fast"], "at least 0, at most 1000000"),
@@ -201,3 +202,9 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_says_what_it_is_for():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_date_alone_is_when_it_begins(monkeypatch):
+    monkeypatch.setenv("REPLAY_FROM", "2025-01-15")
+
+    assert load_settings().replay_from == datetime(2025, 1, 15, tzinfo=UTC)

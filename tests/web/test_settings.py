@@ -40,7 +40,7 @@ WRONG = {
     "alpaca_feed": (["otc", "SIP", "best"], "'iex' or 'sip'"),
     "replay_dir": (["absent", "file"], "folder that exists"),
     "replay_from": (
-        ["yesterday", "2025-02-30", "2025-01-31T14:30:00", "nan", "1e30"],
+        ["yesterday", "2025-01-31T14:30:00", "nan", "1e30"],
         "T14:30:00Z",
     ),
     "replay_speed": (["-1", "nan", "inf", "1000001", "fast"], "at least 0, at most 1000000"),

@@ -80,7 +80,7 @@ class LiveBars:
     def told(self, place: object) -> bool:
         if not isinstance(place, _Place):
             return False
-        if any(cursor.covers(place.cursor) for cursor in self.caught_up):
+        if not place.ahead and any(cursor.covers(place.cursor) for cursor in self.caught_up):
             return True
         return len(place.closed) > 0 and not len(place.closed.unlike(self.shown))
 
@@ -115,10 +115,14 @@ def _newest(bars: Bars) -> Bars:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Up to where an event of the tail tells of closed bars, and which of them it sends."""
+    """Up to where an event of the tail tells of closed bars, and which of them it sends.
+
+    *ahead*: these may be newer than that, so only they themselves say whether a viewer has them.
+    """
 
     cursor: CandleCursor
     closed: Bars
+    ahead: bool = False
 
 
 def _place(event: TailEvent) -> _Place | None:
@@ -127,7 +131,8 @@ def _place(event: TailEvent) -> _Place | None:
         return None
     if isinstance(event, RangeChanged):
         return _Place(event.reached, Bars.empty())
-    return _Place(event.cursor, event.bars.closed())
+    ahead = isinstance(event, Update) and event.ahead
+    return _Place(event.cursor, event.bars.closed(), ahead)
 
 
 async def live_bars(

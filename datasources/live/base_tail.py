@@ -53,6 +53,19 @@ class TailTools:
     pacing: Pacing = PACING
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What an event means for a series: bars to show as closed or revised, and what is beyond.
+
+    The store stood at *position* when the bars were read, which may be later than the event's; None
+    if that is not known.
+    """
+
+    closed: Bars
+    beyond: Window | None
+    position: int | None = 0
+
+
 class _Reset(Exception):
     """Continuity cannot be proved."""
 
@@ -306,7 +319,7 @@ class BaseTail:
         # What changed past the time that was told then belongs to buckets that run only now.
         unread = now > before and self._ahead > before
         event = event if fresh else replace(event, changes=(), bars=Bars.empty())
-        shown: dict[SeriesTail, tuple[Bars, Window | None]] = {}
+        shown: dict[SeriesTail, _News] = {}
         while added := self._tails - shown.keys():
             # Those that came meanwhile know of this event neither.
             shown |= await self._read(added, event, told, before, unread=unread)
@@ -318,12 +331,13 @@ class BaseTail:
             self._position = event.position
         self._forming = event.forming
         cursor = self.cursor()
-        for tail, (closed, beyond) in shown.items():
+        for tail, news in shown.items():
             mine = tail.cursor(cursor)
-            if beyond is not None:
-                resume = earlier if len(closed) else mine
-                tail.tell(RangeChanged(beyond.since, beyond.until, resume, mine))
-            tail.show(closed, tail.running(event.forming, now), mine)
+            if news.beyond is not None:
+                resume = earlier if len(news.closed) else mine
+                tail.tell(RangeChanged(news.beyond.since, news.beyond.until, resume, mine))
+            ahead = news.position is None or news.position > (self._position or 0)
+            tail.show(news.closed, tail.running(event.forming, now), mine, ahead=ahead)
 
     async def _read(
         self,
@@ -333,9 +347,9 @@ class BaseTail:
         before: int,
         *,
         unread: bool,
-    ) -> dict[SeriesTail, tuple[Bars, Window | None]]:
-        """Return, for each series, the bars to show as closed or revised and what is beyond."""
-        shown: dict[SeriesTail, tuple[Bars, Window | None]] = {}
+    ) -> dict[SeriesTail, _News]:
+        """Return what *event* means for each series."""
+        shown: dict[SeriesTail, _News] = {}
         reads: list[tuple[SeriesTail, Buckets]] = []
         beyonds: list[Window | None] = []
         # What could not be read is not tried again with every price.
@@ -350,22 +364,22 @@ class BaseTail:
             )
             if tail.is_base and event.whole and not unread and not (again and tail.owed):
                 tail.stale = False
-                shown[tail] = tail.recent(event.bars, told.now), affected.beyond
+                shown[tail] = _News(tail.recent(event.bars, told.now), affected.beyond)
             elif len(affected.buckets) > NEWEST:
                 tail.stale, tail.owed = True, Spans()
                 hull = Window(int(affected.buckets.opens[0]), int(affected.buckets.closes[-1]))
-                shown[tail] = Bars.empty(), joined(hull, affected.beyond)
+                shown[tail] = _News(Bars.empty(), joined(hull, affected.beyond))
             elif len(affected.buckets):
                 reads.append((tail, affected.buckets))
                 beyonds.append(affected.beyond)
             else:
-                shown[tail] = Bars.empty(), affected.beyond
+                shown[tail] = _News(Bars.empty(), affected.beyond)
         if reads:
             readings = await self._tools.reads.read(reads, told)
             for (tail, buckets), reading, beyond in zip(reads, readings, beyonds, strict=True):
                 closed = tail.read(buckets, reading.bars, told.now)
                 tail.owed = (tail.owed - spans_of(buckets)) | reading.unread
-                shown[tail] = closed, joined(reading.withdrawn, beyond)
+                shown[tail] = _News(closed, joined(reading.withdrawn, beyond), reading.position)
         return shown
 
     async def _reset(self, reason: ResetReason) -> None:

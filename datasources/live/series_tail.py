@@ -167,14 +167,16 @@ class SeriesTail:
         self._held = self._held.merge(closed).last(NEWEST)
         return closed
 
-    def show(self, closed: Bars, running: Bars, cursor: CandleCursor) -> None:
+    def show(
+        self, closed: Bars, running: Bars, cursor: CandleCursor, *, ahead: bool = False
+    ) -> None:
         """Show readers what closed or was revised, and the running bar if it differs."""
         closed = self._news(closed)
         if not len(closed) and (not len(running) or running == self._shown):
             return
         self._shown = running
         bars = closed.merge(running)
-        update = Update(bars, cursor, passing=not len(closed))
+        update = Update(bars, cursor, passing=not len(closed), ahead=ahead)
         self.readers.put(update, passing_key(update))
 
     def tell(self, event: TailEvent) -> None:

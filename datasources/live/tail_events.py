@@ -33,11 +33,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Bars that closed, were revised or go on running. *passing*: only the running one is here."""
+    """Bars that closed, were revised or go on running.
+
+    *passing*: only the running one is here. *ahead*: the closed ones may be newer than *cursor*
+    says, so that whoever has been told all up to there may lack them.
+    """
 
     bars: Bars
     cursor: CandleCursor
     passing: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

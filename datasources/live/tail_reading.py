@@ -38,12 +38,14 @@ class Told:
 class Reading:
     """The bars of a series' buckets, oldest first, and a stretch in which some were withdrawn.
 
-    *unread* are closed buckets of which a provider that did not answer could have told.
+    *unread* are closed buckets of which a provider that did not answer could have told. *position*
+    is the log position that the bars are of; None if not all are of one that is known.
     """
 
     bars: Bars
     withdrawn: Window | None
     unread: Spans
+    position: int | None
 
 
 class TailReads:
@@ -62,16 +64,20 @@ class TailReads:
         ]
         bars = [found.bars for found, _ in founds]
         unread = [Spans() for _ in asked]
+        positions: list[int | None] = [
+            found.heads[tail.base].position if tail.base in found.heads else 0
+            for (tail, _), (found, _) in zip(asked, founds, strict=True)
+        ]
         turn = [n for n, (_, buckets) in enumerate(left) if len(buckets)]
         if turn:
             for n, (more, missing) in zip(
                 turn, await self._fetched([left[n] for n in turn], told), strict=True
             ):
-                bars[n], unread[n] = bars[n].merge(more), missing
+                bars[n], unread[n], positions[n] = bars[n].merge(more), missing, None
         return [
-            Reading(some, _withdrawn(rows, buckets, some), missing)
-            for some, (_, rows), (_, buckets), missing in zip(
-                bars, founds, asked, unread, strict=True
+            Reading(some, _withdrawn(rows, buckets, some), missing, position)
+            for some, (_, rows), (_, buckets), missing, position in zip(
+                bars, founds, asked, unread, positions, strict=True
             )
         ]
 

@@ -350,10 +350,6 @@ async def test_what_cannot_be_true_is_dropped_and_history_is_asked(
     assert viewer.revision(NEXT) == 1
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="issue 4: what nobody vouched for is now and then not told once known",
-)
 async def test_time_that_history_does_not_vouch_for_is_not_told_as_over(
     provider: PushesBars, open_process: ProcessOpener
 ) -> None:

@@ -131,6 +131,37 @@ async def test_what_the_log_of_another_store_says_is_not_believed(
         await viewer.until(lambda: viewer.revision(RUNNING - 5 * MINUTE) == 2)
 
 
+async def test_a_correction_read_before_it_is_announced_reaches_who_resumed_before_it(
+    process: Process, pool: asyncpg.Pool
+) -> None:
+    feed = Feed(process)
+    backfill = Writer(process, CandleStore(pool))
+    minute = RUNNING - 5 * MINUTE
+    async with viewing(process) as viewer:
+        before = await feed.event(told_from=RUNNING, told=RUNNING)
+        await feed.say(before)
+        await viewer.until(lambda: viewer.live)
+        await backfill.correct(minute, row(minute, version=1))
+        first = replace(
+            await feed.event(told_from=RUNNING, told=RUNNING),
+            previous=before.position,
+            changes=(Window(minute, minute + 1),),
+            whole=False,
+        )
+        async with viewing(process, after=viewer.cursors[-1]) as resumed:
+            await resumed.until(lambda: resumed.revision(minute) == 2)
+            await backfill.correct(minute, row(minute, version=2))
+            # The first correction is announced only now, and what is read for it is the second.
+            await feed.say(first)
+            await viewer.until(lambda: viewer.revision(minute) == 3)
+            second = await feed.event(told_from=RUNNING, told=RUNNING)
+            await feed.say(
+                replace(second, previous=first.position, changes=first.changes, whole=False)
+            )
+
+            await resumed.until(lambda: resumed.revision(minute) == 3)
+
+
 async def test_whoever_goes_on_between_a_changed_range_and_its_bars_gets_the_bars(
     process: Process, pool: asyncpg.Pool
 ) -> None:

@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
-.PHONY: run cluster test check chaos frontend schema lock bench bench-live soak-live
+.PHONY: run cluster test check chaos frontend schema lock bench bench-live bench-store soak-live
 
 run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
@@ -45,6 +45,9 @@ bench: $(VENV)/test.stamp
 
 bench-live: $(VENV)/test.stamp
 	@$(BIN)/python -m benchmarks.live
+
+bench-store: $(VENV)/test.stamp
+	@$(BIN)/python -m benchmarks.store
 
 soak-live: $(VENV)/run.stamp
 	@$(BIN)/python -m benchmarks.live.soak

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from redis.asyncio import Redis
@@ -34,12 +34,24 @@ _CHUNK_BARS = 512
 _MOST_CHUNKS = 64
 """Chunks one want looks up at the most, the newest; the store is the better source for more."""
 
-# A head only ever moves forward, whatever order processes announce it in.
-_ADVANCE = """
-local held = redis.call('get', KEYS[1])
-if held and tonumber(string.match(held, ':(%d+):')) > tonumber(ARGV[2]) then return 0 end
-redis.call('set', KEYS[1], ARGV[1], 'EX', ARGV[3])
-return 1
+_MOST_SENT = 4 * 1024 * 1024
+"""Bytes of chunks sent at a time, about: Redis does nothing else meanwhile."""
+
+# One call, because each costs the client as much as a small chunk does. Keys are heads, then
+# chunks. A head only ever moves forward, whatever order processes announce it in.
+_KEEP = """
+local heads, ttl, at = tonumber(ARGV[1]), ARGV[2], 3
+for i = 1, heads do
+    local held = redis.call('get', KEYS[i])
+    if not held or tonumber(string.match(held, ':(%d+):')) <= tonumber(ARGV[at + 1]) then
+        redis.call('set', KEYS[i], ARGV[at], 'EX', ttl)
+    end
+    at = at + 2
+end
+for i = heads + 1, #KEYS do
+    redis.call('set', KEYS[i], ARGV[at], 'EX', ARGV[at + 1])
+    at = at + 2
+end
 """
 
 
@@ -63,6 +75,18 @@ class Chunk:
         return self.bars.inside(self.settled)
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What goes to Redis in one call, by key: heads with their positions, chunks with their ttl."""
+
+    heads: dict[str, tuple[str, int]] = field(default_factory=dict)
+    chunks: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    size: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.heads or self.chunks)
+
+
 class Cache:
     """The first link of the chain. While Redis is away it finds nothing and says so once."""
 
@@ -81,6 +105,7 @@ class Cache:
     ) -> None:
         """*forming_ttl* in ms of the provider's time, the other times in seconds."""
         self._redis = redis
+        self._send = redis.register_script(_KEEP)
         self._prefix = prefix
         self._meter = meter
         self._forming_ttl = forming_ttl
@@ -132,15 +157,15 @@ class Cache:
 
     async def keep(self, wants: Sequence[Want], found: Sequence[Found]) -> None:
         """Keep what was *found* for each want, in chunks, and the heads it was found at."""
+        batch = _Batch()
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for want, truth in zip(wants, found, strict=True):
-                    self._keep_one(pipe, want, truth)
-                replies = await pipe.execute(raise_on_error=False)
-            refusal = next((reply for reply in replies if isinstance(reply, RedisError)), None)
-            if refusal is not None:
-                self._note_away(refusal)
-            elif replies:
+            for want, truth in zip(wants, found, strict=True):
+                self._keep_one(batch, want, truth)
+                if batch.size >= _MOST_SENT:
+                    await self._sent(batch)
+                    batch = _Batch()
+            if batch:
+                await self._sent(batch)
                 self._refusing = False
         except (RedisError, OSError) as error:
             self._note_away(error)
@@ -151,11 +176,12 @@ class Cache:
         While Redis is away that waits until it is back.
         """
         unsaid = {**self._unsaid, **heads}
+        batch = _Batch()
+        for base, head in unsaid.items():
+            self._advance(batch, base, head)
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for base, head in unsaid.items():
-                    self._advance(pipe, base, head)
-                await pipe.execute()
+            if batch:
+                await self._sent(batch)
         except (RedisError, OSError) as error:
             newest = list({**self._unsaid, **heads}.items())[-_MOST_ANNOUNCED:]
             self._unsaid = dict(newest)
@@ -206,10 +232,19 @@ class Cache:
         as_of = min(passing, default=0)
         return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
-    def _keep_one(self, pipe: Redis, want: Want, found: Found) -> None:
+    async def _sent(self, batch: _Batch) -> None:
+        heads, chunks = batch.heads, batch.chunks
+        arguments: list[bytes | str | int] = [len(heads), self._ttl]
+        for head, position in heads.values():
+            arguments += (head, position)
+        for chunk, ttl in chunks.values():
+            arguments += (chunk, ttl)
+        await self._send(keys=[*heads, *chunks], args=arguments)
+
+    def _keep_one(self, batch: _Batch, want: Want, found: Found) -> None:
         generations, positions = {}, {}
         for base, head in found.heads.items():
-            self._advance(pipe, base, head)
+            self._advance(batch, base, head)
             name = base_name(base)
             generations[name], positions[name] = head.generation, head.position
         bars = found.bars.inside(found.fresh)
@@ -238,16 +273,17 @@ class Cache:
                 "positions": positions if stored else {},
             }
             value = packer.pack(*bars.positions(window), facts)
-            pipe.set(key, value, ex=self._ttl if stored else self._storeless_ttl)
+            batch.chunks[key] = (value, self._ttl if stored else self._storeless_ttl)
+            batch.size += len(value)
             # Not the bars at hand: a slice would keep all they were cut from.
             if len(value) <= self._max_bytes and (chunk := _chunk_in(value)) is not None:
                 self._hold(key, chunk)
 
-    def _advance(self, pipe: Redis, base: Base, head: Head) -> None:
+    def _advance(self, batch: _Batch, base: Base, head: Head) -> None:
         if self._announced.get(base) == Head(head.id, head.position, head.generation):
             return
         value = f"{head.id}:{head.position}:{head.generation}"
-        pipe.eval(_ADVANCE, 1, self._head_key(base), value, head.position, self._ttl)
+        batch.heads[self._head_key(base)] = (value, head.position)
 
     def _hold(self, key: str, chunk: Chunk) -> None:
         """Keep *chunk* in the process, if a generation can ever make it void."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import cast
 
-import numpy as np
-
 from datasources.found import Base
 from market.buckets import Buckets, Grid
 from market.calendars import calendar
 from market.instrument import Instrument, Series, Session
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, SECOND_FRAME, Timeframe, Unit
-from market.window import Mask, Window
+from market.window import Mask
 from plugins.base import History, HistoryOffer, NativeFrame, Provider, TradesHistory
 
 # A native bar series is read by at most this many frames, so that a want costs few calls.
@@ -109,7 +107,4 @@ def native_grid(base: Base, instrument: Instrument, offer: HistoryOffer) -> Grid
 
 def builds(fine: Grid, coarse: Buckets) -> Mask:
     """Return, for each bucket, whether both its edges are edges of *fine*."""
-    if not len(coarse):
-        return np.zeros(0, dtype=np.bool_)
-    edges = fine.opening_in(Window(int(coarse.opens[0]), int(coarse.closes[-1]) + 1)).opens
-    return np.isin(coarse.opens, edges) & np.isin(coarse.closes, edges)
+    return fine.opens_at(coarse.opens) & fine.opens_at(coarse.closes)

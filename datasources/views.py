@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from datasources.found import Base
 from datasources.plan import builds
@@ -14,6 +15,7 @@ from market.timeframe import MINUTE_FRAME, Timeframe
 _CLOCK = calendar("24/7")
 
 
+@lru_cache
 def view_grid(view: Timeframe) -> Grid:
     """Return the buckets of a stored view: UTC, around the clock."""
     return Grid(view, zone="UTC", calendar=_CLOCK)
@@ -34,12 +36,7 @@ def coarsest_view(
     if not calendar(series.calendar).around_the_clock:
         return None
     for view in sorted(views, key=lambda view: view.nominal, reverse=True):
-        if view.nominal <= min(longest, series.timeframe.nominal) and _makes(view, buckets):
+        short = view.nominal <= min(longest, series.timeframe.nominal)
+        if short and builds(view_grid(view), buckets).all():
             return view
     return None
-
-
-def _makes(view: Timeframe, buckets: Buckets) -> bool:
-    if view.step is not None:
-        return not ((buckets.opens % view.step).any() or (buckets.closes % view.step).any())
-    return bool(builds(view_grid(view), buckets).all())

@@ -15,7 +15,7 @@ from market.bars import Ints
 from market.calendars import Calendar, calendar
 from market.instrument import Series, Session
 from market.timeframe import Timeframe, Unit
-from market.window import DAY, Times, Window
+from market.window import DAY, Mask, Times, Window
 from market.zones import ERA, check_zone, day_starts, local_day
 
 _FIRST_MONDAY = 4
@@ -47,7 +47,7 @@ class Grid:
     *calendar* is asked only where a session is chosen. Raises `UnknownName` for an unknown zone.
     """
 
-    __slots__ = ("_calendar", "_even", "_session", "_timeframe", "_zone")
+    __slots__ = ("_calendar", "_even", "_phase", "_session", "_timeframe", "_zone")
 
     def __init__(
         self,
@@ -61,10 +61,7 @@ class Grid:
         self._zone = check_zone(zone)
         self._session = session
         self._calendar = calendar
-        step = timeframe.step
-        # In UTC days are equally long: what divides one goes on over midnight.
-        is_even = zone == "UTC" and session is Session.ALL and step is not None and DAY % step == 0
-        self._even = step if is_even else None
+        self._even, self._phase = _even(timeframe, zone, session)
 
     def opening_in(self, window: Window) -> Buckets:
         """Return every bucket whose opening lies in *window*.
@@ -75,7 +72,8 @@ class Grid:
         if window.empty:
             return _NO_BUCKETS
         if self._even is not None:
-            opens = np.arange(-(-window.since // self._even) * self._even, window.until, self._even)
+            earliest = window.since + (self._phase - window.since) % self._even
+            opens = np.arange(earliest, window.until, self._even)
             return Buckets(opens, opens + self._even)
         step = self._timeframe.step
         if step is None:
@@ -92,6 +90,16 @@ class Grid:
         opens = np.repeat(starts, counts) + position * step
         return Buckets(opens, np.minimum(opens + step, np.repeat(ends, counts)))
 
+    def opens_at(self, times: Times) -> Mask:
+        """Return, for each of *times*, ascending, whether a bucket opens there."""
+        if self._even is not None or not len(times):
+            return np.asarray((times - self._phase) % (self._even or 1) == 0)
+        edges = self.opening_in(Window(int(times[0]), int(times[-1]) + 1)).opens
+        if not len(edges):
+            return np.zeros(len(times), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(edges, times), len(edges) - 1)
+        return np.asarray(edges[at] == times)
+
     def at(self, time: int) -> Window | None:
         """Return the bucket that contains *time*, None between sessions."""
         reach = self.reach(Window(time, time + 1))
@@ -107,7 +115,8 @@ class Grid:
         if window.empty:
             return nothing
         if self._even is not None:
-            return window.aligned(self._even)
+            since = window.since - (window.since - self._phase) % self._even
+            return Window(since, window.until + (self._phase - window.until) % self._even)
         step = self._timeframe.step
         if step is None:
             groups = self._groups(window)
@@ -161,6 +170,21 @@ class Grid:
                 return firsts.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
             case _:
                 return firsts.astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64)
+
+
+def _even(timeframe: Timeframe, zone: str, session: Session) -> tuple[int | None, int]:
+    """Return how long every bucket is, and where one opens; None where they differ in length."""
+    if zone != "UTC":
+        return None, 0
+    # In UTC days are equally long: what divides one goes on over midnight.
+    match timeframe.unit:
+        case Unit.DAY:
+            return timeframe.count * DAY, 0
+        case Unit.WEEK:
+            return timeframe.count * 7 * DAY, _FIRST_MONDAY * DAY
+    step = timeframe.step
+    is_even = session is Session.ALL and step is not None and DAY % step == 0
+    return (step, 0) if is_even else (None, 0)
 
 
 def grid(series: Series) -> Grid:

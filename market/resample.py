@@ -19,6 +19,8 @@ def resample(bars: Bars, buckets: Buckets, *, now: int, keep: Mask | None = None
     if keep is not None:
         bars = bars.take(keep)
     counted, bars = bars, bars.visible()
+    if len(bars) == len(counted) and (alone := _alone(bars, buckets)) is not None:
+        return _each_by_itself(bars, buckets.closes[alone], now=now)
     inside, first, filled = _fill(bars.time, buckets)
     if not len(first):
         return Bars.empty()
@@ -41,6 +43,24 @@ def resample(bars: Bars, buckets: Buckets, *, now: int, keep: Mask | None = None
         revision=_revisions(counted, buckets.opens[filled], buckets.closes[filled]),
         updated=np.maximum.reduceat(bars.updated, first),
         flags=_with_closed(marks, final & (buckets.closes[filled] <= now)),
+    )
+
+
+def _alone(bars: Bars, buckets: Buckets) -> Ints | None:
+    """Return the bucket of each bar where every bar opens one: no bucket has two. Else None."""
+    if len(bars) > len(buckets) or not len(bars):
+        return None
+    at = np.minimum(np.searchsorted(buckets.opens, bars.time), len(buckets) - 1)
+    return at if (buckets.opens[at] == bars.time).all() else None
+
+
+def _each_by_itself(bars: Bars, closes: Times, *, now: int) -> Bars:
+    """Return what `resample` makes of *bars* that are the only ones of their buckets."""
+    marks = bars.flags & np.uint8(NATIVE | FROM_TRADES)
+    return bars.with_columns(
+        vwap=np.where(bars.volume > 0, bars.vwap, np.nan),
+        trades=np.maximum(bars.trades, -1),
+        flags=_with_closed(marks, bars.is_closed & (closes <= now)),
     )
 
 

@@ -3,12 +3,15 @@
 The files of the folder itself are common; those of its subfolder *mode* belong to one way of
 keeping aggregates. Their four-digit numbers are one sequence: `0001_store.sql`,
 `plain/0002_rollups.sql`, `0003_views.sql`.
+
+A database has one mode for life. It is found when the first file of a mode is applied: `timescale`
+where the server offers it, else `plain`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,9 +28,28 @@ from db.errors import (
 )
 
 OLDEST_SERVER = 15
+PLAIN = "plain"
+TIMESCALE = "timescale"
 _LOCK = 0x6261_7267_7261_7068
 """The advisory lock of a database whose schema is being changed."""
 _NUMBERED = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_OFFERS_TIMESCALE = """
+    SELECT EXISTS (
+        SELECT FROM pg_available_extension_versions v, pg_roles r
+        WHERE v.name = 'timescaledb' AND r.rolname = current_user
+          AND (regexp_match(v.version, '^(\\d+)\\.(\\d+)'))::integer[] >= ARRAY[2, 28]
+          -- Installed already, or to be installed by this role: the newest version.
+          AND CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
+                   THEN v.installed
+                   ELSE v.version = (SELECT default_version FROM pg_available_extensions
+                                     WHERE name = 'timescaledb')
+                        AND (r.rolsuper OR v.trusted
+                             AND has_database_privilege(current_database(), 'CREATE')) END
+    )
+    -- Settings that only a preloaded library has; the free edition has no continuous aggregates.
+    AND current_setting('timescaledb.disable_load', true) = 'off'
+    AND current_setting('timescaledb.license', true) IS DISTINCT FROM 'apache'
+"""
 _CREATE_LEDGER = """
     CREATE TABLE IF NOT EXISTS schema_migration (
         name text PRIMARY KEY,
@@ -47,7 +69,7 @@ class Migration:
     checksum: str
 
 
-def load(directory: Path, *, mode: str = "plain") -> tuple[Migration, ...]:
+def load(directory: Path, *, mode: str = PLAIN) -> tuple[Migration, ...]:
     """Return the migrations of *directory* and of its subfolder *mode*, in order.
 
     Raises `ValueError` for a file without a number and for a number taken twice.
@@ -67,19 +89,22 @@ def load(directory: Path, *, mode: str = "plain") -> tuple[Migration, ...]:
 
 
 async def migrate(
-    dsn: str, directory: Path, *, mode: str = "plain", connect_timeout: float = 10.0
+    dsn: str, directory: Path, *, mode: str | None = None, connect_timeout: float = 10.0
 ) -> list[str]:
     """Apply what the database lacks and return the names applied, in order.
 
-    Several processes may start at once: one applies, the others wait and find it done. Each file
-    is one transaction with its line in the ledger. Raises `SchemaEdited`, `SchemaNewer`,
-    `ServerTooOld` before anything is changed, and `StoreUnavailable`.
+    Without *mode* a database keeps its own, and a new one gets the best its server offers. Several
+    processes may start at once: one applies, the others wait and find it done. Each file is one
+    transaction with its line in the ledger. Raises `SchemaEdited`, `SchemaNewer`, `ServerTooOld`
+    before anything is changed, and `StoreUnavailable`.
     """
-    migrations = load(directory, mode=mode)
     async with _connected(dsn, connect_timeout) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=None)
         await connection.execute(_CREATE_LEDGER)
-        lacking = _lacking(migrations, await _ledger(connection))
+        applied = await _ledger(connection)
+        if mode is None:
+            mode = _mode(applied) or await _best_mode(connection, directory)
+        lacking = _lacking(load(directory, mode=mode), applied)
         for migration in lacking:
             async with connection.transaction():
                 await connection.execute(migration.sql)
@@ -92,18 +117,27 @@ async def migrate(
 
 
 async def verify(
-    dsn: str, directory: Path, *, mode: str = "plain", connect_timeout: float = 10.0
+    dsn: str, directory: Path, *, mode: str | None = None, connect_timeout: float = 10.0
 ) -> None:
-    """Change nothing, and return only if the database has exactly this schema.
+    """Change nothing, and return only if the database has exactly this schema, in its mode.
 
     Raises `SchemaMissing`, `SchemaEdited`, `SchemaNewer`, `ServerTooOld`, `StoreUnavailable`.
     """
-    migrations = load(directory, mode=mode)
     async with _connected(dsn, connect_timeout) as connection:
-        exists = await connection.fetchval("SELECT to_regclass('schema_migration') IS NOT NULL")
-        lacking = _lacking(migrations, await _ledger(connection) if exists else {})
+        applied = await _applied(connection)
+        migrations = load(directory, mode=mode or _mode(applied) or PLAIN)
+        lacking = _lacking(migrations, applied)
         if lacking:
             raise SchemaMissing(migration.name for migration in lacking)
+
+
+async def mode_of(dsn: str, *, connect_timeout: float = 10.0) -> str | None:
+    """Return how the database keeps its aggregates, `plain` or `timescale`; None if not yet said.
+
+    Raises `ServerTooOld` and `StoreUnavailable`.
+    """
+    async with _connected(dsn, connect_timeout) as connection:
+        return _mode(await _applied(connection))
 
 
 @asynccontextmanager
@@ -122,9 +156,33 @@ async def _connected(dsn: str, connect_timeout: float) -> AsyncIterator[asyncpg.
             await connection.close(timeout=connect_timeout)
 
 
+async def offers_timescale(dsn: str, *, connect_timeout: float = 10.0) -> bool:
+    """Return whether a new store on that server would be in mode `timescale`.
+
+    Raises `ServerTooOld` and `StoreUnavailable`.
+    """
+    async with _connected(dsn, connect_timeout) as connection:
+        return bool(await connection.fetchval(_OFFERS_TIMESCALE))
+
+
+async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
+    exists = await connection.fetchval("SELECT to_regclass('schema_migration') IS NOT NULL")
+    return await _ledger(connection) if exists else {}
+
+
 async def _ledger(connection: asyncpg.Connection) -> dict[str, str]:
     rows = await connection.fetch("SELECT name, checksum FROM schema_migration")
     return {row["name"]: row["checksum"] for row in rows}
+
+
+def _mode(applied: Iterable[str]) -> str | None:
+    """Return the mode of the files *applied*, None while only common ones were."""
+    return next((name.split("/")[0] for name in sorted(applied) if "/" in name), None)
+
+
+async def _best_mode(connection: asyncpg.Connection, directory: Path) -> str:
+    offered = (directory / TIMESCALE).is_dir() and await connection.fetchval(_OFFERS_TIMESCALE)
+    return TIMESCALE if offered else PLAIN
 
 
 def _lacking(migrations: tuple[Migration, ...], applied: dict[str, str]) -> list[Migration]:

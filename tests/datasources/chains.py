@@ -41,7 +41,7 @@ on_embedded = pytest.mark.parametrize(
 )
 on_each = pytest.mark.parametrize(
     ("server_url", "redis_url"),
-    [("embedded", "embedded"), ("external", "external")],
+    [("embedded", "embedded"), ("external", "external"), ("timescale", "external")],
     indirect=True,
     scope="session",
 )

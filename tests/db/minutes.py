@@ -169,6 +169,16 @@ def assert_same(expected: Mapping[int, Aggregate], actual: Mapping[int, Aggregat
             assert math.isclose(want.vwap, got.vwap, rel_tol=1e-12)
 
 
+async def empty_tables(pool: asyncpg.Pool) -> None:
+    """Take every series and bar away, as a database made anew would lack them."""
+    tables = await pool.fetchval(
+        "SELECT string_agg(relname, ', ') FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = current_schema()::regnamespace "
+        "AND relname IN ('series', 'bar', 'rollup', 'stale', 'change')"
+    )
+    await pool.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+
+
 VIEWS = {
     "5m": "ohlcv_5min",
     "15m": "ohlcv_15min",

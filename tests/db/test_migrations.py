@@ -2,12 +2,22 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from db.errors import SchemaEdited, SchemaMissing, SchemaNewer
-from db.migrations import load, migrate, verify
+from db.migrations import (
+    PLAIN,
+    TIMESCALE,
+    load,
+    migrate,
+    mode_of,
+    offers_timescale,
+    verify,
+)
 from market.errors import StoreUnavailable
 
 SQL = Path(__file__).parents[2] / "sql"
@@ -119,6 +129,67 @@ def test_numbers_are_unique_across_folder_and_mode(folder: Path) -> None:
 
     with pytest.raises(ValueError, match="same number"):
         load(folder)
+
+
+async def test_a_new_store_is_in_the_best_mode_its_server_offers(
+    empty_url: str, server_url: str
+) -> None:
+    before = await mode_of(empty_url)
+
+    applied = await migrate(empty_url, SQL)
+
+    mode = TIMESCALE if await offers_timescale(server_url) else PLAIN
+    assert before is None
+    assert f"{mode}/0002_rollups.sql" in applied
+    assert await mode_of(empty_url) == mode
+    await verify(empty_url, SQL)
+
+
+async def test_a_plain_store_stays_plain_whatever_its_server_offers(empty_url: str) -> None:
+    await migrate(empty_url, SQL, mode=PLAIN)
+
+    again = await migrate(empty_url, SQL)
+
+    assert again == []
+    assert await mode_of(empty_url) == PLAIN
+    await verify(empty_url, SQL)
+
+
+async def test_a_store_is_not_taken_for_one_of_another_mode(empty_url: str, folder: Path) -> None:
+    (folder / "timescale").mkdir()
+    (folder / "timescale" / "0002_second.sql").write_text("INSERT INTO first VALUES (3);")
+    await migrate(empty_url, folder, mode=TIMESCALE)
+
+    with pytest.raises(SchemaNewer) as refusal:
+        await migrate(empty_url, folder, mode=PLAIN)
+
+    assert refusal.value.names == ("timescale/0002_second.sql",)
+    assert await migrate(empty_url, folder) == []
+    assert await _rows(empty_url) == [2, 3]
+
+
+@pytest.mark.parametrize("server_url", ["timescale"], indirect=True, scope="session")
+async def test_a_role_that_may_not_create_extensions_gets_a_plain_store(
+    empty_url: str, server_url: str
+) -> None:
+    role = f"modest_{uuid4().hex}"
+    name = urlsplit(empty_url).path[1:]
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f"CREATE ROLE {role} LOGIN")
+        modest = urlsplit(empty_url)
+        url = urlunsplit(modest._replace(netloc=f"{role}@{modest.netloc.rpartition('@')[2]}"))
+
+        refused = await offers_timescale(url)
+        await admin.execute(f"GRANT CREATE ON DATABASE {name} TO {role}")
+        granted = await offers_timescale(url)
+    finally:
+        await admin.execute(f"DROP OWNED BY {role}")
+        await admin.execute(f"REVOKE ALL ON DATABASE {name} FROM {role}")
+        await admin.execute(f"DROP ROLE {role}")
+        await admin.close()
+
+    assert (refused, granted) == (False, True)
 
 
 async def test_a_server_that_is_away_is_named_as_such_without_its_address() -> None:

@@ -52,6 +52,13 @@ class Beginnings:
                 self._first.put(listing, first)
         return first
 
+    async def first_since(self, ask: Ask, since: int) -> int | None:
+        """Return the oldest opening of the base at or after *since* that is offered now.
+
+        None if none is. Raises `ProviderUnavailable`.
+        """
+        return await self._first_time(ask, ask.base.timeframe, since)
+
     async def minutes_from(self, ask: Ask) -> tuple[int, Head | None]:
         """Return the oldest minute that decides coarser bars, settled at first use, and the head.
 

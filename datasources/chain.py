@@ -18,6 +18,7 @@ from datasources.compose import buckets_in, select, spans_of
 from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
 from datasources.gaps import gaps_of, joined
 from datasources.meter import Meter
+from datasources.openings import Openings
 from datasources.plan import bases_of, offer_of
 from datasources.providers import Providers
 from market.buckets import grid
@@ -76,8 +77,10 @@ class Chain:
         providers: Providers,
         *,
         meter: Meter,
+        openings: Openings | None = None,
     ) -> None:
         self._registry = registry
+        self._openings = openings
         self._cache = cache
         self._aggregates = aggregates
         self._providers = providers
@@ -85,6 +88,8 @@ class Chain:
 
     async def answer(self, requests: Sequence[Request]) -> list[Answer | BargraphError]:
         """Return the answer to each request, or the failure that left it without any bar."""
+        if self._openings is not None:
+            self._openings.note(requests)
         searches = [self._begin(request) for request in requests]
         for _ in range(_ROUNDS):
             turn = [search for search in searches if not search.done]

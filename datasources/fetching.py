@@ -104,26 +104,46 @@ class Fetcher:
     async def aclose(self) -> None:
         await self._flights.aclose()
 
-    async def fetch(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+    async def fetch(
+        self, ask: Ask, chunk: Window, known: Spans, stored: Bars, *, patient: bool = False
+    ) -> Fetched:
         """Return what the provider has of *chunk* outside *known*.
 
         *stored* are rows of the store in that time, as far as the caller read them: what comes
-        back equal to them is not written again.
+        back equal to them is not written again. A *patient* caller lets everybody else at that
+        provider go first.
         """
+        provider = ask.base.listing.provider
+        if patient and not _is_local(ask):
+            await self._handover.rest(provider)
         return await self._flights.join(
             (ask.base, chunk.since),
-            lambda: self._fly(ask, chunk, known, stored),
-            lane=ask.base.listing.provider,
+            lambda: self._fly(ask, chunk, known, stored, patient=patient),
+            lane=provider,
+            patient=patient,
         )
 
-    async def _fly(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+    async def look_again(self, ask: Ask, chunk: Window, spans: Spans) -> Fetched:
+        """Return what the provider has of *spans*, part of *chunk*, known or not. Patient."""
+        known = Spans((chunk,)) - spans
+        return await self._flights.join(
+            (ask.base, chunk.since, spans),
+            lambda: self._ask(ask, chunk, known, Bars.empty()),
+            lane=ask.base.listing.provider,
+            patient=True,
+        )
+
+    async def _fly(
+        self, ask: Ask, chunk: Window, known: Spans, stored: Bars, *, patient: bool
+    ) -> Fetched:
         recent = self._recent.get((ask.base, chunk.since))
         if recent is not None and self._is_fresh(ask, chunk, recent, known):
             return recent
-        if ask.offer is not None and ask.offer.local:
+        if _is_local(ask):
             return await self._ask(ask, chunk, known, stored)
         name = f"{base_name(ask.base)}:{chunk.since}"
-        async with self._handover.hold(name):
+        busy = None if patient else ask.base.listing.provider
+        async with self._handover.hold(name, busy=busy):
             value = await self._handover.take(name)
             given = Fetched.unpacked(value) if value else None
             if given is not None:
@@ -250,6 +270,10 @@ class Fetcher:
         held = self.refused(base, fetched.as_of)
         _, at = self._refused.get(base) or (held, fetched.as_of)
         self._refused.put(base, (held | fetched.not_offered, at if held else fetched.as_of))
+
+
+def _is_local(ask: Ask) -> bool:
+    return ask.offer is not None and ask.offer.local
 
 
 def _covered(pages: Sequence[Page]) -> Spans:

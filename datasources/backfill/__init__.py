@@ -1,0 +1,1 @@
+"""Backfill: durable jobs that close the holes of a stored series."""

@@ -1,0 +1,266 @@
+"""Close the holes of one job, chunk by chunk, the newest first.
+
+What is missing is read from the store before each chunk: whatever was stored meanwhile, by this
+job before it was interrupted or by anybody else, is not asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from datasources.aggregates import head_of, key_of
+from datasources.ask import Ask
+from datasources.backfill.holes import (
+    fillable,
+    has_minutes,
+    missing_of,
+    stored_new,
+    told_from,
+    without_trades,
+)
+from datasources.backfill.patience import PATIENCE, Insistence, Patience
+from datasources.beginnings import NEVER, Beginnings
+from datasources.fetching import Fetched, Fetcher
+from datasources.found import Base, Head
+from db.backfills import BackfillState, BackfillStore, Claim
+from db.candles import CandleStore
+from db.stored import SeriesState, Wanted
+from market.bars import Bars
+from market.errors import ProviderUnavailable
+from market.window import DAY, Spans, Window
+
+NEWEST_ONLY = "NEWEST_ONLY"
+"""The provider offers no bars as old as the rest of the window."""
+BEFORE_FIRST = "BEFORE_FIRST"
+"""The window begins before the listing does."""
+NOT_OFFERED = "NOT_OFFERED"
+"""The provider offers older bars, and not those of a part of the window."""
+INCOMPLETE = "INCOMPLETE"
+"""The provider answered, and said nothing of a part of the window however often it was asked."""
+PROVIDER_UNAVAILABLE = ProviderUnavailable.code
+_LOOKS = 2
+"""How often a chunk is asked for of which the provider leaves something out."""
+RECENT = DAY
+"""An empty bar is looked at once more if it closed no longer ago than this."""
+
+
+class Superseded(Exception):
+    """The job is over, or another runner has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillTools:
+    """What all jobs of a process share. *settle* in ms.
+
+    *announce* tells other processes where a base stands.
+    """
+
+    candles: CandleStore
+    backfills: BackfillStore
+    fetcher: Fetcher
+    beginnings: Beginnings
+    announce: Callable[[Mapping[Base, Head]], Awaitable[None]]
+    settle: int
+    parallel: int = 2
+    patience: Patience = PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended, and the recent time that is to be looked at once more."""
+
+    state: BackfillState
+    reason: str | None = None
+    message: str | None = None
+    again: Window | None = None
+
+
+class Filling:
+    """One job under way in this process."""
+
+    def __init__(self, claim: Claim, ask: Ask, tools: FillTools) -> None:
+        self._claim = claim
+        self._ask = ask
+        self._tools = tools
+        self._window = fillable(ask, claim.backfill.window, settle=tools.settle)
+        self._open = missing_of(ask, self._window, Spans())
+        """The time of the window in which a trade can have been."""
+        self._insistence = Insistence(tools.patience)
+        self._holes = claim.backfill.holes
+        self._known = Spans()
+        self._refused = Spans()
+        self._silent = Spans()
+        """Time the provider left out of its answers."""
+        self._reach = self._window.since
+        """Nothing older is asked for."""
+        self.bars = 0
+        """Bars stored by this run, new or revised."""
+
+    @property
+    def left(self) -> Spans:
+        """The time that is still to be told."""
+        return self._open - self._known - self._withheld - self._silent
+
+    async def run(self) -> Outcome:
+        """Close what can be closed. Raises `Superseded`, `StoreUnavailable`."""
+        try:
+            await self._begin()
+            await self._work_through(self._ask.chunks(self.left))
+        except ProviderUnavailable as failure:
+            return Outcome(BackfillState.FAILED, PROVIDER_UNAVAILABLE, str(failure)[:500])
+        await self._note(0)
+        await self._move_minutes_from()
+        reason, message = await self._shortfall()
+        return Outcome(BackfillState.DONE, reason, message, await self._look_again_at())
+
+    @property
+    def _withheld(self) -> Spans:
+        """The time that the provider is known not to offer."""
+        return self._refused | Spans.of(self._window.since, self._reach)
+
+    async def _begin(self) -> None:
+        """Count the holes, and find out how far back asking is of use."""
+        if has_minutes(self._ask):
+            # Settled first: where minutes begin otherwise must not depend on this job.
+            await self._insistence.call(lambda: self._tools.beginnings.minutes_from(self._ask))
+        await self._read_known()
+        self._holes = max(self._holes, self.left.total)
+        await self._note(0)
+        if self.left:
+            await self._find_reach(self._window.until)
+
+    async def _find_reach(self, until: int) -> None:
+        """Learn from the provider since when it offers bars, as far as that is before *until*."""
+        if self._ask.from_trades:
+            return
+        first = await self._insistence.call(
+            lambda: self._tools.beginnings.first_since(self._ask, self._window.since)
+        )
+        if first is None or first >= until:
+            self._reach = max(self._reach, until)
+        elif first > self._window.since:
+            # The chunk is asked for as a whole: it may hold time without trades before the first.
+            (chunk,) = self._ask.chunks(Spans.of(first, first + 1))
+            self._reach = max(self._reach, min(chunk.since, until))
+
+    async def _work_through(self, chunks: list[Window]) -> None:
+        left = iter(chunks)
+        workers = [asyncio.create_task(self._work(left)) for _ in range(self._tools.parallel)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, chunks: Iterator[Window]) -> None:
+        for chunk in chunks:
+            if chunk.until <= self._reach:
+                return
+            await self._fill(chunk)
+
+    async def _fill(self, chunk: Window) -> None:
+        for look in range(1, _LOOKS + 1):
+            (found,) = await self._tools.candles.snapshot([Wanted(key_of(self._ask.base), chunk)])
+            self._learn(found.state)
+            asked = self.left.clip(chunk)
+            if not asked:
+                await self._note(0)
+                return
+            fetched = await self._insistence.call(
+                partial(self._fetch, chunk, self._known, found.bars)
+            )
+            self._refused |= fetched.not_offered.clip(chunk)
+            await self._read_known()
+            await self._note(stored_new(found.bars, fetched.bars.closed()))
+            if not asked - self._refused:
+                await self._find_reach(chunk.until)
+            if not self.left.clip(chunk):
+                return
+            self._insistence.pause(look)
+        self._silent |= self.left.clip(chunk)
+
+    async def _fetch(self, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+        fetched = await self._tools.fetcher.fetch(self._ask, chunk, known, stored, patient=True)
+        if fetched.failure is not None:
+            raise fetched.failure
+        return fetched
+
+    async def _read_known(self) -> None:
+        (state,) = await self._tools.candles.states([key_of(self._ask.base)])
+        self._learn(state)
+
+    def _learn(self, state: SeriesState | None) -> None:
+        # Answers of the store may overtake each other, and what is known only grows.
+        self._known |= state.known if state else Spans()
+
+    async def _note(self, bars: int) -> None:
+        untold = self._open - self._known - self._withheld
+        done = max(0, self._holes - untold.total)
+        noted = await self._tools.backfills.progress(
+            self._claim, holes=self._holes, done=done, bars=bars
+        )
+        if noted is None:
+            raise Superseded
+        self.bars += bars
+
+    async def _move_minutes_from(self) -> None:
+        """Let coarser bars be made of all minutes that are told up to those that make them now."""
+        if not has_minutes(self._ask):
+            return
+        (state,) = await self._tools.candles.states([key_of(self._ask.base)])
+        if state is None or state.minutes_from is None or state.minutes_from >= NEVER:
+            return
+        since = told_from(self._ask, state.known, state.minutes_from)
+        if since < state.minutes_from:
+            moved = await self._tools.candles.set_minutes_from(state.id, since)
+            await self._tools.announce({self._ask.base: head_of(moved)})
+
+    async def _shortfall(self) -> tuple[str | None, str | None]:
+        """Return why a part of the window is not told, if one is not."""
+        missing = self._open - self._known
+        provider = self._ask.base.listing.provider
+        older = missing & Spans.of(self._window.since, self._oldest_offered())
+        if older and await self._lists_since(older.hull.until):
+            return BEFORE_FIRST, f"{provider} lists nothing older."
+        if older:
+            return NEWEST_ONLY, f"{provider} offers no bars older than its newest ones."
+        if missing & self._refused:
+            return NOT_OFFERED, f"{provider} does not offer a part of the window."
+        if missing:
+            return INCOMPLETE, f"{provider} said nothing of a part of the window."
+        return None, None
+
+    async def _lists_since(self, until: int) -> bool:
+        """Whether the listing began when, at *until*, its bars do: then none are withheld."""
+        offer = self._ask.offer
+        if offer is None or offer.whole:
+            return True
+        length = self._ask.base.timeframe.nominal
+        if not any(length < frame.timeframe.nominal <= DAY for frame in offer.frames):
+            return False
+        try:
+            first = await self._tools.beginnings.first_bar(self._ask)
+        except ProviderUnavailable:
+            return False
+        # Its first day opens at midnight, its first minute may come hours later.
+        return first is not None and until <= first + DAY
+
+    def _oldest_offered(self) -> int:
+        """Return before when nothing of the window was offered."""
+        offered = Spans((self._window,)) - self._withheld
+        return offered.hull.since if offered else self._window.until
+
+    async def _look_again_at(self) -> Window | None:
+        """Return the recent time of the window that holds bars without trades."""
+        now = self._ask.provider.clock.now()
+        recent = Window(max(self._window.since, now - RECENT), self._window.until)
+        if recent.empty or self._ask.whole:
+            return None
+        (found,) = await self._tools.candles.snapshot([Wanted(key_of(self._ask.base), recent)])
+        self._learn(found.state)
+        empty = without_trades(self._ask, recent, self._known, found.bars)
+        return empty.hull if empty else None

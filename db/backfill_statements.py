@@ -1,0 +1,83 @@
+"""The SQL of backfill jobs. A job is unfinished while it is queued or running."""
+
+# ruff: noqa: S608 - the parts put together are constants of this module, never input
+
+_SERIES = "provider, market, symbol, timeframe, adjustment, feed, dataset"
+_UNFINISHED = "state IN ('queued', 'running')"
+_HELD = f"id = $1 AND fence = $2 AND {_UNFINISHED}"
+
+# Adding is rare, and counts what others add: one at a time.
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('bargraph backfill', 0))"
+BY_ID = "SELECT * FROM backfill WHERE id = $1"
+BY_KEY = "SELECT * FROM backfill WHERE idempotency_key = $1"
+RUNNING = f"""
+    SELECT * FROM backfill
+    WHERE ({_SERIES}) = ($1, $2, $3, $4, $5, $6, $7) AND {_UNFINISHED}
+"""
+COUNT = f"SELECT count(*) FROM backfill WHERE {_UNFINISHED}"
+ADD = f"""
+    INSERT INTO backfill ({_SERIES}, id, idempotency_key, asked, native, since, until)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+            from_epoch_ms($12::bigint), from_epoch_ms($13::bigint))
+    RETURNING *
+"""
+PRUNE = """
+    DELETE FROM backfill WHERE number IN (
+        SELECT number FROM backfill WHERE ended_at IS NOT NULL ORDER BY number DESC OFFSET $1
+    )
+"""
+PAGE = """
+    SELECT * FROM backfill WHERE $2::bigint IS NULL OR number < $2 ORDER BY number DESC LIMIT $1
+"""
+CANCEL = f"""
+    UPDATE backfill SET state = 'cancelled', reason = 'CANCELLED', ended_at = now(),
+                        updated_at = now(), held_until = NULL
+    WHERE id = $1 AND {_UNFINISHED}
+    RETURNING *
+"""
+CLAIM = f"""
+    UPDATE backfill SET state = 'running', fence = fence + 1,
+                        held_until = clock_timestamp() + $2 * interval '1 second',
+                        started_at = coalesce(started_at, now()), updated_at = now()
+    WHERE id = $1 AND {_UNFINISHED} AND coalesce(held_until, '-infinity') < clock_timestamp()
+    RETURNING *
+"""
+RENEW = f"""
+    UPDATE backfill SET held_until = clock_timestamp() + $3 * interval '1 second'
+    WHERE {_HELD}
+    RETURNING id
+"""
+RELEASE = f"UPDATE backfill SET held_until = NULL WHERE {_HELD}"
+PROGRESS = f"""
+    UPDATE backfill SET holes = $3, done = greatest(done, $4), bars = bars + $5, updated_at = now()
+    WHERE {_HELD}
+    RETURNING *
+"""
+FINISH = f"""
+    UPDATE backfill SET state = $3, reason = $4, message = $5, ended_at = now(),
+                        updated_at = now(), held_until = NULL,
+                        again_since = from_epoch_ms($6::bigint),
+                        again_until = from_epoch_ms($7::bigint),
+                        again_at = now() + $8 * interval '1 second'
+    WHERE {_HELD}
+    RETURNING *
+"""
+ORPHANS = f"""
+    SELECT id FROM backfill
+    WHERE {_UNFINISHED} AND coalesce(held_until, '-infinity') < clock_timestamp()
+    ORDER BY number
+"""
+# Taken for a while rather than for good: if the look fails, another one is due then.
+TAKE_LOOK = """
+    UPDATE backfill SET again_at = now() + $1 * interval '1 second'
+    WHERE id = (
+        SELECT id FROM backfill WHERE again_at <= now() ORDER BY again_at LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING *
+"""
+LOOKED = "UPDATE backfill SET again_at = NULL WHERE id = $1"
+GIVE_UP_LOOKS = """
+    UPDATE backfill SET again_at = NULL
+    WHERE again_at IS NOT NULL AND ended_at < now() - $1 * interval '1 second'
+"""

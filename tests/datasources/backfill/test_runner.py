@@ -1,0 +1,297 @@
+"""Jobs survive what interrupts them, end when they are told to, and run once at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from datasources.backfill.patience import Patience
+from datasources.backfill.sweeper import Sweeper
+from db.backfills import Backfill, BackfillState
+from db.candles import CandleStore
+from db.pool import open_pool
+from market.clock import FixedClock
+from market.errors import StoreUnavailable
+from market.window import DAY, HOUR, MINUTE, Window
+from tests.datasources.backfill.stage import SETTLED, Stage, StageOpener, opened_stage, until
+from tests.datasources.chains import NOW, RUNNING, on_embedded
+from tests.fakes import Call, FakeProvider, Market, minutes_between, row
+
+pytestmark = on_embedded
+
+PAGE = 100
+SINCE = RUNNING - DAY
+PAGES = DAY // (PAGE * MINUTE) + 2
+
+
+def market(*, every: int = 1, **options: object) -> FakeProvider:
+    rows = Market.of(minutes_between(SINCE - DAY, NOW, every=every))
+    return FakeProvider(FixedClock(NOW), {uuid4().hex: rows}, page_limit=PAGE, **options)
+
+
+async def test_a_job_that_is_delivered_twice_runs_once(open_stage: StageOpener) -> None:
+    provider = market()
+    async with open_stage(provider) as here, open_stage(provider) as there:
+        started = await here.start(SINCE, NOW)
+
+        await asyncio.gather(
+            here.runner.run(started.id), here.runner.run(started.id), there.runner.run(started.id)
+        )
+        await here.runner.run(started.id)
+
+        assert (await here.again(started)).state is BackfillState.DONE
+        assert len(here.asked()) <= PAGES
+
+
+async def test_a_cancelled_job_ends_within_the_page_it_waits_for(open_stage: StageOpener) -> None:
+    provider = market()
+    provider.gate = asyncio.Event()
+    async with open_stage(provider) as here, open_stage(provider) as there:
+        started = await here.start(SINCE, NOW)
+        running = asyncio.create_task(here.runner.run(started.id))
+        await provider.entered.wait()
+
+        cancelled = await there.service.cancel(started.id)
+        await asyncio.wait_for(running, 20)
+
+        assert cancelled is not None
+        assert (cancelled.state, cancelled.reason) == (BackfillState.CANCELLED, "CANCELLED")
+        assert (await here.again(started)).state is BackfillState.CANCELLED
+        provider.gate.set()
+        assert len(here.asked()) <= 2
+
+
+async def test_what_was_stored_before_a_cancellation_stays_and_is_not_asked_for_again(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    async with open_stage(provider, parallel=1) as stage:
+        started = await stage.start(SINCE, NOW)
+        calls = iter(range(1000))
+        cancelled = asyncio.Event()
+
+        def fail(call: Call) -> bool:
+            if next(calls) == 5:
+                cancelled.set()
+            return False
+
+        provider.failing = fail
+        running = asyncio.create_task(stage.runner.run(started.id))
+        await cancelled.wait()
+        await stage.service.cancel(started.id)
+        await running
+        before = stage.asked()
+
+        ended = await stage.filled(SINCE, NOW)
+
+        assert len(before) < PAGES - 2
+        assert ended.state is BackfillState.DONE
+        assert len(stage.asked()) <= PAGES + 1
+
+
+async def test_a_provider_that_fails_for_a_moment_is_asked_again(open_stage: StageOpener) -> None:
+    provider = market()
+    failures = iter([True, True, *[False] * 1000])
+    provider.failing = lambda call: not call.window.empty and next(failures)
+    async with open_stage(provider, patience=Patience(attempts=6, first=0.001)) as stage:
+        ended = await stage.filled(SINCE, NOW)
+
+        assert (ended.state, ended.reason) == (BackfillState.DONE, None)
+
+
+async def test_a_provider_that_goes_on_failing_ends_the_job_and_keeps_what_came(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    reached = SETTLED - 5 * HOUR
+    provider.failing = lambda call: call.window.length > 0 and call.window.until <= reached
+    async with open_stage(provider, parallel=1) as stage:
+        ended = await stage.filled(SINCE, NOW)
+
+        assert ended.state is BackfillState.FAILED
+        assert ended.reason == "PROVIDER_UNAVAILABLE"
+        assert ended.message is not None
+        assert "fake" in ended.message
+        assert 0 < ended.done < ended.holes
+        bars = await stage.bars(Window(SINCE, SETTLED))
+        assert len(bars) > 0
+
+
+async def test_a_job_that_nobody_runs_is_found_and_run_again(open_stage: StageOpener) -> None:
+    async with open_stage(market()) as stage:
+        started = await stage.start(SINCE, NOW)
+        found: list = []
+
+        async def enqueue(id: object) -> None:
+            found.append(id)
+
+        sweeper = Sweeper(stage.backfills, stage.runner, enqueue=enqueue)
+        claim = await stage.backfills.claim(started.id, seconds=0.05)
+        assert claim is not None
+        await until(lambda: _sweep(sweeper, found, started.id))
+
+        await stage.runner.run(started.id)
+
+        assert (await stage.again(started)).state is BackfillState.DONE
+
+
+async def _sweep(sweeper: Sweeper, found: list, id: object) -> bool:
+    found.clear()
+    await sweeper.sweep()
+    return id in found
+
+
+async def test_a_job_that_is_held_is_not_enqueued(open_stage: StageOpener) -> None:
+    async with open_stage(market()) as stage:
+        started = await stage.start(SINCE, NOW)
+
+        await stage.backfills.claim(started.id, seconds=60)
+
+        assert started.id not in await stage.backfills.orphans()
+
+
+async def test_a_runner_that_is_stopped_gives_the_job_back_at_once(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    provider.gate = asyncio.Event()
+    async with open_stage(provider) as stage:
+        started = await stage.start(SINCE, NOW)
+        running = asyncio.create_task(stage.runner.run(started.id))
+        await provider.entered.wait()
+
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        provider.gate.set()
+        await stage.runner.run(started.id)
+
+        assert (await stage.again(started)).state is BackfillState.DONE
+
+
+async def test_a_runner_whose_job_was_taken_over_changes_nothing_any_more(
+    open_stage: StageOpener,
+) -> None:
+    async with open_stage(market()) as stage:
+        started = await stage.start(SINCE, NOW)
+        former = await stage.backfills.claim(started.id, seconds=0)
+        assert former is not None
+        await until(lambda: _claimed(stage, started))
+
+        noted = await stage.backfills.progress(former, holes=5, done=5, bars=5)
+        ended = await stage.backfills.finish(former, BackfillState.FAILED)
+        renewed = await stage.backfills.renew(former, seconds=60)
+
+        assert (noted, ended, renewed) == (None, None, False)
+        assert (await stage.again(started)).bars == 0
+
+
+async def _claimed(stage: object, backfill: object) -> bool:
+    return await stage.backfills.claim(backfill.id, seconds=60) is not None
+
+
+async def test_a_symbol_that_is_not_listed_any_more_ends_the_job(open_stage: StageOpener) -> None:
+    provider = market()
+    async with open_stage(provider) as stage:
+        started = await stage.start(SINCE, NOW)
+        provider.markets["OTHER"] = provider.markets.pop(stage.symbol)
+
+        await stage.runner.run(started.id)
+
+        ended = await stage.again(started)
+        assert (ended.state, ended.reason) == (BackfillState.FAILED, "NOT_LISTED")
+
+
+async def test_a_minute_that_came_late_is_found_by_one_more_look(open_stage: StageOpener) -> None:
+    provider = market(every=7)
+    late = min(m for m in minutes_between(SETTLED - HOUR, SETTLED) if (m - SINCE) // MINUTE % 7)
+    async with open_stage(provider, again_in=0) as stage:
+        assert late not in provider.markets[stage.symbol].rows
+        ended = await stage.filled(SINCE, NOW)
+        provider.markets[stage.symbol].rows[late] = row(late)
+        provider.clock.at += 2 * HOUR
+        calls = len(stage.asked())
+
+        looked = await stage.runner.look_again()
+        again = await stage.runner.look_again()
+
+        assert ended.state is BackfillState.DONE
+        assert (looked, again) == (True, False)
+        assert (await stage.bars(Window(late, late + MINUTE))).time.tolist() == [late]
+        assert calls < len(stage.asked()) <= calls + PAGES
+
+
+async def test_only_recent_time_is_looked_at_again(open_stage: StageOpener) -> None:
+    provider = market(every=7)
+    async with open_stage(provider, again_in=0) as stage:
+        await stage.filled(SINCE - 2 * HOUR, SINCE - HOUR)
+        calls = len(stage.asked())
+
+        looked = await stage.runner.look_again()
+
+        assert not looked
+        assert len(stage.asked()) == calls
+
+
+async def test_a_look_that_fails_is_taken_again_later(open_stage: StageOpener) -> None:
+    provider = market(every=7)
+    async with open_stage(provider, again_in=0) as stage:
+        await stage.filled(SINCE, NOW)
+        provider.failing = lambda call: True
+        assert await stage.runner.look_again()
+        provider.failing = lambda call: False
+
+        looked = await stage.runner.look_again()
+
+        assert looked
+        assert not await stage.runner.look_again()
+
+
+async def test_a_job_whose_store_went_away_goes_on_when_it_is_back(
+    open_stage: StageOpener, store_url: str, redis: Redis, redis_prefix: str
+) -> None:
+    provider = market()
+    async with open_pool(store_url) as lost:
+        calls = iter(range(1000))
+
+        def fail(call: Call) -> bool:
+            if not call.window.empty and next(calls) == 5:
+                lost.terminate()
+            return False
+
+        store = CandleStore(lost)
+        away = opened_stage(provider, store, lost, redis, redis_prefix, lease=0.2)
+        async with away as here, open_stage(provider) as there:
+            started = await here.start(SINCE, NOW)
+            provider.failing = fail
+            with pytest.raises(StoreUnavailable):
+                await here.runner.run(started.id)
+            assert (await there.again(started)).state is BackfillState.RUNNING
+            await until(lambda: _run_again(there, started))
+
+            assert (await there.again(started)).state is BackfillState.DONE
+            assert len(there.asked()) <= PAGES + 4
+
+
+async def _run_again(stage: Stage, backfill: Backfill) -> bool:
+    await stage.runner.run(backfill.id)
+    return (await stage.again(backfill)).state.over
+
+
+async def test_a_bug_ends_the_job_and_says_nothing_of_itself(open_stage: StageOpener) -> None:
+    provider = market()
+
+    def fail(call: Call) -> bool:
+        raise ZeroDivisionError("secret")
+
+    async with open_stage(provider) as stage:
+        started = await stage.start(SINCE, NOW)
+        provider.failing = fail
+
+        await stage.runner.run(started.id)
+
+        ended = await stage.again(started)
+        assert (ended.state, ended.reason) == (BackfillState.FAILED, "INTERNAL")
+        assert "secret" not in str(ended.message)

@@ -51,9 +51,9 @@ def paged(
     high = max(low, high)
     start, end = low, high
     if first is not None:
-        end = min(end, start + _count(first, field="first"))
+        end = min(end, start + checked_count(first, field="first"))
     if last is not None:
-        start = max(start, end - _count(last, field="last"))
+        start = max(start, end - checked_count(last, field="last"))
     return Page(
         nodes=tuple(nodes[start:end]),
         cursors=tuple(cursor_of(k) for k in keys[start:end]),
@@ -79,7 +79,8 @@ def key_in(cursor: str, *, field: str) -> Key:
     return tuple(decoded)
 
 
-def _count(count: int, *, field: str) -> int:
+def checked_count(count: int, *, field: str) -> int:
+    """Return *count* if a page may have so many nodes. Raises `BadInput`."""
     if not 0 <= count <= MOST_PER_PAGE:
         raise BadInput(f"{field} must be from 0 to {MOST_PER_PAGE}, not {count}.", field=field)
     return count

@@ -10,8 +10,10 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from schema.backfills import BackfillType
 from schema.catalogue import MarketType, ProviderType, SymbolType
-from schema.executor import BarExecutor
+from schema.executor import BarExecutor, ReticentExecutor
+from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
@@ -33,13 +35,19 @@ class BargraphSchema(strawberry.Schema):
 
 def build_schema(
     extensions: Iterable[type[SchemaExtension] | Callable[[], SchemaExtension]] = (),
+    *,
+    suggestions: bool = True,
 ) -> BargraphSchema:
-    """Return the schema with *extensions* taking part in every execution."""
+    """Return the schema with *extensions* taking part in every execution.
+
+    Without *suggestions* wrong values are not answered with names that look like them.
+    """
     return BargraphSchema(
         query=Query,
+        mutation=Mutation,
         subscription=Subscription,
-        types=[MarketType, ProviderType, SymbolType],
+        types=[MarketType, ProviderType, SymbolType, BackfillType],
         extensions=list(extensions),
-        execution_context_class=BarExecutor,
+        execution_context_class=BarExecutor if suggestions else ReticentExecutor,
         config=StrawberryConfig(scalar_map=SCALARS),
     )

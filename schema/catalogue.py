@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated
 
@@ -261,6 +262,15 @@ class PageInfo:
     start_cursor: str | None = strawberry.field(description="Cursor of the page's first.")
     end_cursor: str | None = strawberry.field(description="Cursor of the page's last.")
 
+    @classmethod
+    def of(cls, cursors: Sequence[str], *, has_previous: bool, has_next: bool) -> PageInfo:
+        return cls(
+            has_previous_page=has_previous,
+            has_next_page=has_next,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        )
+
 
 @strawberry.type(description="A symbol at its place in the list.")
 class SymbolEdge:
@@ -284,11 +294,8 @@ class SymbolConnection:
                 for node, cursor in zip(nodes, page.cursors, strict=True)
             ],
             nodes=nodes,
-            page_info=PageInfo(
-                has_previous_page=page.has_previous,
-                has_next_page=page.has_next,
-                start_cursor=page.cursors[0] if page.cursors else None,
-                end_cursor=page.cursors[-1] if page.cursors else None,
+            page_info=PageInfo.of(
+                page.cursors, has_previous=page.has_previous, has_next=page.has_next
             ),
             total_count=page.total,
         )

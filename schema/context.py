@@ -8,11 +8,13 @@ from uuid import UUID
 import strawberry
 from strawberry.dataloader import DataLoader
 
+from datasources.backfill.service import BackfillService
 from datasources.found import Answer, Request
 from datasources.health import HealthBoard
 from datasources.recent import RecentAnswers
 from db.candles import CandleStore
 from market.errors import BargraphError, StoreUnavailable
+from resolvers.callers import ANYBODY, Caller
 from resolvers.directory import Directory
 from resolvers.live_bars import LiveSources
 from resolvers.loaders import candle_loader
@@ -29,6 +31,7 @@ class Shared:
     store: CandleStore
     health: HealthBoard
     live: LiveSources
+    backfills: BackfillService
     encoder: BarEncoder
     max_bars: int
     max_pages: int
@@ -46,6 +49,8 @@ class Context:
     """Made anew for each GraphQL request, so that its loaders forget nothing and leak nothing."""
 
     shared: Shared
+    caller: Caller = ANYBODY
+    """Who asks."""
     takes_fragments: bool = False
     """Whether whoever sends the answer can send JSON that is written already."""
     fragments: int = 0

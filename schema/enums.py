@@ -11,6 +11,7 @@ from datasources.found import GapReason
 from datasources.health import HealthState
 from datasources.live.events import FeedState
 from datasources.live.tail_events import ResetReason
+from db.backfills import BackfillState
 from market.instrument import Adjustment, InstrumentType, Session
 from resolvers.summary import Trend
 
@@ -130,4 +131,13 @@ _described(
     POSITION_UNKNOWN="The cursor names a position that the store does not have, or another series.",
     NO_STORE="The candle store was out of reach when the cursor was made, or is now.",
     OVERFLOW="More happened at once than could be sent.",
+)
+_described(
+    BackfillState,
+    "Where a backfill stands.",
+    QUEUED="It waits for its turn.",
+    RUNNING="It is asking the provider.",
+    DONE="It is over: what the provider has of the missing time is stored.",
+    CANCELLED="It is over: somebody cancelled it. What was stored stays.",
+    FAILED="It is over: it could not go on. What was stored stays.",
 )

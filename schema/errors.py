@@ -1,15 +1,33 @@
-"""What clients see of failures: expected ones with their code and facts, all others masked."""
+"""What clients see of failures: expected ones with their code and facts, all others masked.
+
+A failure that a mutation answers is paired with its type here; one that ends an operation, with its
+facts.
+"""
 
 from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from graphql import GraphQLError
 
+from datasources.backfill.service import HistoryNotOffered, NothingToFill
+from db.backfills import BackfillRunning, IdempotencyConflict, TooManyBackfills
 from market.errors import AmbiguousSymbol, BadInput, BargraphError, ProviderUnavailable
 from plugins.registry import ProviderDisabled
+from resolvers.backfills import BackfillOver, NoSuchBackfill
+from schema.backfills import (
+    BackfillAlreadyOver,
+    BackfillAlreadyRunning,
+    BackfillNotFound,
+    BackfillType,
+    HistoryNotOfferedType,
+    NothingToBackfill,
+    TooManyBackfillsType,
+)
+from schema.failures import Failure, IdempotencyConflictType
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +55,34 @@ def format_error(error: GraphQLError) -> dict[str, Any]:
     return shown
 
 
+_TYPES: dict[type[BargraphError], Callable[..., Failure]] = {
+    IdempotencyConflict: lambda failure, **said: IdempotencyConflictType(
+        **said, idempotency_key=failure.key
+    ),
+    BackfillRunning: lambda failure, **said: BackfillAlreadyRunning(
+        **said, running=BackfillType.of(failure.running)
+    ),
+    NothingToFill: lambda _, **said: NothingToBackfill(**said),
+    HistoryNotOffered: lambda _, **said: HistoryNotOfferedType(**said),
+    TooManyBackfills: lambda failure, **said: TooManyBackfillsType(**said, limit=failure.most),
+    BackfillOver: lambda failure, **said: BackfillAlreadyOver(
+        **said, backfill=BackfillType.of(failure.ended)
+    ),
+    NoSuchBackfill: lambda _, **said: BackfillNotFound(**said),
+}
+
+
+def failure_of(failure: BargraphError) -> Any:
+    """Return what a mutation answers for *failure*, a member of its union.
+
+    Raises *failure* itself where it has no type: it then ends the operation.
+    """
+    type_of = _TYPES.get(type(failure))
+    if type_of is None:
+        raise failure
+    return type_of(failure, code=failure.code, message=str(failure))
+
+
 def code_of(failure: BargraphError) -> str:
     """Return the stable code of an expected failure at the top level."""
     if isinstance(failure, ProviderDisabled):
@@ -45,7 +91,7 @@ def code_of(failure: BargraphError) -> str:
 
 
 def _facts(failure: BargraphError) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = dict(failure.facts)
     if isinstance(failure, BadInput):
         facts["field"] = failure.field
         if failure.suggestions:

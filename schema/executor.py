@@ -9,7 +9,7 @@ the ordinary executor answers, so that errors stay exactly those of GraphQL.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from graphql import (
@@ -39,7 +39,18 @@ class AnswerTooLarge(BargraphError):
 
 
 class BarExecutor(StrawberryGraphQLCoreExecutionContext):
-    """Strawberry's executor with a short cut for bars."""
+    """Strawberry's executor with a short cut for bars.
+
+    *SUGGESTS* says whether wrong values are answered with names of the schema that look like them.
+    """
+
+    SUGGESTS: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, *args: Any, **options: Any) -> Any:
+        """Return an executor, or what is wrong with the request."""
+        options["hide_suggestions"] = not cls.SUGGESTS
+        return super().build(*args, **options)
 
     def complete_iterable_value(
         self,
@@ -158,6 +169,12 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
                 return None
             fields.append((name, of_field))
         return selection_of(tuple(fields), of.name)
+
+
+class ReticentExecutor(BarExecutor):
+    """One that names nothing of the schema to those who guess."""
+
+    SUGGESTS = False
 
 
 def _note_window(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import strawberry
 
 from market.errors import BadInput
@@ -26,3 +28,14 @@ def parts_in(id: strawberry.ID) -> Key:
         return key_in(str(id), field="id")
     except BadInput:
         return ()
+
+
+def uuid_in(id: strawberry.ID, kind: str) -> UUID | None:
+    """Return the UUID of an entity of type *kind*, None for an id that names no such thing."""
+    match parts_in(id):
+        case (named, text) if named == kind:
+            try:
+                return UUID(text)
+            except ValueError:
+                return None
+    return None

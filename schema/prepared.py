@@ -170,7 +170,7 @@ class ByVariables:
     ) -> list[tuple[Asked, Cut]] | None:
         """Return what each window asks for, None where the executor must say what is wrong."""
         definitions = self.node.variable_definitions or ()
-        values = get_variable_values(self.schema, definitions, variables or {})
+        values = get_variable_values(self.schema, definitions, variables or {}, max_errors=1)
         if isinstance(values, list):
             return None
         assert self.schema.query_type is not None

@@ -9,9 +9,10 @@ from strawberry.types.nodes import SelectedField
 
 from market.errors import UnknownName
 from market.instrument import InstrumentType
+from resolvers.backfills import FIRST, backfill_page
 from resolvers.candles import LAST, cut_of, request_for
-from resolvers.directory import Directory
 from resolvers.paging import paged
+from schema.backfills import BackfillConnection, BackfillType
 from schema.candles import CandleWindow, SeriesInput
 from schema.catalogue import (
     InstrumentRules,
@@ -23,8 +24,8 @@ from schema.catalogue import (
     Until,
     providers_of,
 )
-from schema.context import Info
-from schema.node import Node, parts_in
+from schema.context import Info, Shared
+from schema.node import Node, parts_in, uuid_in
 
 _FIRST = 50
 
@@ -128,11 +129,33 @@ class Query:
         answer = await info.context.candles.load(request)
         return CandleWindow(answer=answer, request=request)
 
+    @strawberry.field(description="The backfill with this id; null if there is none.")
+    async def backfill(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+    ) -> BackfillType | None:
+        return await _found_backfill(info.context.shared, id)
+
+    @strawberry.field(
+        description="Backfills, the newest first. Those that were over long ago are forgotten."
+    )
+    async def backfills(
+        self,
+        info: Info,
+        first: Annotated[
+            int | None, strawberry.argument(description="At most so many, from the newest.")
+        ] = FIRST,
+        after: Annotated[
+            str | None, strawberry.argument(description="Only those older than at this cursor.")
+        ] = None,
+    ) -> BackfillConnection:
+        page = await backfill_page(info.context.shared.backfills, first=first, after=after)
+        return BackfillConnection.of(page)
+
     @strawberry.field(description="The entity with this id; null if there is none.")
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
     ) -> Node | None:
-        return await found_node(info.context.shared.directory, id)
+        return await found_node(info.context.shared, id)
 
 
 def _is_given(info: Info, argument: str) -> bool:
@@ -141,8 +164,9 @@ def _is_given(info: Info, argument: str) -> bool:
     return isinstance(field, SelectedField) and field.arguments.get(argument) is not None
 
 
-async def found_node(directory: Directory, id: strawberry.ID) -> Node | None:
+async def found_node(shared: Shared, id: strawberry.ID) -> Node | None:
     """Return the entity that a global id names, None for one that nobody has."""
+    directory = shared.directory
     match parts_in(id):
         case ("Market", name) if name in directory.markets():
             return MarketType.of(name)
@@ -153,5 +177,13 @@ async def found_node(directory: Directory, id: strawberry.ID) -> Node | None:
                 return SymbolType.of(await directory.instrument(provider, symbol, market))
             except UnknownName:
                 return None
+        case ("Backfill", _):
+            return await _found_backfill(shared, id)
         case _:
             return None
+
+
+async def _found_backfill(shared: Shared, id: strawberry.ID) -> BackfillType | None:
+    uuid = uuid_in(id, "Backfill")
+    found = None if uuid is None else await shared.backfills.get(uuid)
+    return None if found is None else BackfillType.of(found)

@@ -1,7 +1,8 @@
-"""Times in milliseconds and exact decimals, as GraphQL scalars."""
+"""Times in milliseconds and in ISO 8601, and exact decimals, as GraphQL scalars."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NewType
 
@@ -25,6 +26,16 @@ def _timestamp_in(value: object) -> int:
     return value
 
 
+def date_time(instant: int) -> datetime:
+    """Return milliseconds since 1970 as what `DateTime` shows."""
+    return datetime.fromtimestamp(instant / 1000, UTC)
+
+
+def _date_time_out(value: datetime) -> str:
+    at = value.astimezone(UTC).replace(tzinfo=None)
+    return at.isoformat(timespec="milliseconds") + "Z"
+
+
 def _decimal_in(value: object) -> Decimal:
     if isinstance(value, str) and len(value) <= _LONGEST_DECIMAL:
         try:
@@ -46,6 +57,11 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="An instant, as whole milliseconds since 1970-01-01T00:00:00Z.",
         serialize=int,
         parse_value=_timestamp_in,
+    ),
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="An instant in ISO 8601, UTC: `2026-11-20T10:15:00.000Z`.",
+        serialize=_date_time_out,
     ),
     Decimal: strawberry.scalar(
         name="Decimal",

@@ -1,4 +1,4 @@
-"""The root of subscriptions: live bars, trades, order books and tickers."""
+"""The root of subscriptions: live bars, trades, order books, tickers, and how backfills go on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, cast
 
 import strawberry
 
+from resolvers.backfills import live_progress
 from resolvers.live_bars import live_bars
 from resolvers.live_quotes import MAX_DEPTH, Named, live_book, live_tickers, live_trades
+from schema.backfills import BackfillProgress
 from schema.candles import SeriesInput
 from schema.context import Info
 from schema.live import (
@@ -22,6 +24,7 @@ from schema.live import (
     ticker_of,
     trades_of,
 )
+from schema.node import uuid_in
 from schema.query import ProviderName
 
 _DEPTH = 20
@@ -108,3 +111,15 @@ class Subscription:
         shared = info.context.shared
         events = await live_tickers(shared.directory, shared.live, provider, symbols, market)
         return cast(AsyncGenerator[Ticker, None], Presented(events, ticker_of))
+
+    @strawberry.subscription(
+        description="How far a backfill is: now, then whenever that changes, until it is over."
+    )
+    async def backfill_progress(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of the backfill.")],
+    ) -> AsyncGenerator[BackfillProgress, None]:
+        events = await live_progress(info.context.shared.backfills, uuid_in(id, "Backfill"))
+        presented = Presented(events, BackfillProgress.of)
+        return cast(AsyncGenerator[BackfillProgress, None], presented)

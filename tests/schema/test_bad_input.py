@@ -400,7 +400,7 @@ async def test_lists_that_lead_to_each_other_do_not_multiply_without_end(api: Ap
     refused = await api.ask(query)
 
     assert refused.codes == ["COST_EXCEEDED"]
-    assert "200000" in refused.error["message"]
+    assert "100000" in refused.error["message"]
 
 
 async def test_null_where_a_default_would_have_done_is_the_callers_mistake(api: Api) -> None:

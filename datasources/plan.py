@@ -45,7 +45,7 @@ def bases_of(series: Series, instrument: Instrument, provider: Provider) -> tupl
     if series.timeframe != MINUTE_FRAME:
         bases.extend(
             Base(series.listing, frame.timeframe, native=True)
-            for frame in _matching_natives(series, instrument, tuple(frames))
+            for frame in matching_natives(series, instrument, tuple(frames))
         )
     if short and not bases and isinstance(provider, TradesHistory):
         bases.append(Base(series.listing, SECOND_FRAME, native=False))
@@ -53,7 +53,7 @@ def bases_of(series: Series, instrument: Instrument, provider: Provider) -> tupl
 
 
 @lru_cache(maxsize=4096)
-def _matching_natives(
+def matching_natives(
     series: Series, instrument: Instrument, frames: tuple[NativeFrame, ...]
 ) -> tuple[NativeFrame, ...]:
     """Return native frames that may build *series*, the coarsest first.

@@ -23,7 +23,7 @@ from db.stored import Write, Written
 from market.bars import Bars
 from market.errors import InvalidBars
 from market.timeframe import MINUTE_FRAME
-from market.window import MINUTE, Spans, Window
+from market.window import MINUTE, Spans, Times, Window
 
 _DROPPED = 3
 """The verdict of `write_bars` on a bar that a later answer stands against."""
@@ -73,7 +73,7 @@ def _columns(writes: Mapping[int, Write]) -> tuple[Column, ...]:
         return np.concatenate([getattr(part, name) for part in parts])
 
     vwap = joined("vwap")
-    observed = np.array([clipped(write.observed_at) for write in writes.values()], dtype=np.int64)
+    observed = np.concatenate([_observed(write) for write in writes.values()])
     return (
         ("n", ">i4", np.arange(sum(sizes))),
         ("series_id", ">i4", np.repeat(np.array(list(writes)), sizes)),
@@ -85,10 +85,17 @@ def _columns(writes: Mapping[int, Write]) -> tuple[Column, ...]:
         ("volume", ">f8", joined("volume")),
         ("vwap", ">f8", np.where(np.isfinite(vwap), vwap, np.nan)),
         ("trades", ">i8", np.maximum(joined("trades"), -1)),
-        ("observed_at", ">i8", np.repeat(to_server_time(observed), sizes)),
+        ("observed_at", ">i8", to_server_time(observed)),
         ("updated_at", ">i8", to_server_time(joined("updated"))),
         ("source", ">i2", rows.source(joined("flags"))),
     )
+
+
+def _observed(write: Write) -> Times:
+    """Return when the values of each bar were asked for."""
+    if write.observed is not None:
+        return write.observed.clip(EARLIEST, LATEST)
+    return np.full(len(write.bars), clipped(write.observed_at), np.int64)
 
 
 async def _stream(columns: tuple[Column, ...]) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from market.bars import Bars
 from market.instrument import Listing
 from market.timeframe import Timeframe
-from market.window import Spans, Window
+from market.window import Spans, Times, Window
 
 NOTHING = Spans()
 
@@ -79,6 +79,9 @@ class Write:
 
     *observed_at* was taken before the provider was asked. Inside *covered* the answer is whole: a
     stored bar that it lacks was withdrawn. Inside *settled* it is final, as far as can be known.
+
+    *observed* says for each bar when its values were asked for, where that was not at
+    *observed_at*. Such bars come from many answers, none of which is whole: *covered* is empty.
     """
 
     key: SeriesKey
@@ -87,6 +90,7 @@ class Write:
     observed_at: int
     covered: Spans = NOTHING
     settled: Spans = NOTHING
+    observed: Times | None = None
 
 
 @dataclass(frozen=True, slots=True)

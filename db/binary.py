@@ -32,7 +32,8 @@ _RANGE = struct.Struct(">iBiqiq")
 _Number = TypeVar("_Number", bound=np.generic)
 
 Column = tuple[str, str, NDArray[np.generic]]
-"""A column's name, its big-endian type in PostgreSQL (`>i4`, `>f8`, ...), and its values."""
+"""A column's name, its big-endian type in PostgreSQL (`>i4`, `>f8`, `S9` for texts of nine bytes,
+...), and its values."""
 
 
 def clipped(time: int) -> int:
@@ -50,14 +51,23 @@ def from_server_time(time: Times) -> Times:
     return time // 1000 + _EPOCH
 
 
-def copy_rows(columns: tuple[Column, ...]) -> Iterator[bytes]:
-    """Yield the rows of equally long *columns* as a COPY stream, in bounded chunks."""
+def copy_rows(*groups: tuple[Column, ...]) -> Iterator[bytes]:
+    """Yield the rows of equally long columns as a COPY stream, in bounded chunks.
+
+    Where texts differ in length, rows of each length are a group of their own.
+    """
+    yield _COPY_HEADER
+    for columns in groups:
+        yield from _rows(columns)
+    yield _COPY_TRAILER
+
+
+def _rows(columns: tuple[Column, ...]) -> Iterator[bytes]:
     layout: list[tuple[str, str]] = [("fields", ">i2")]
     for name, kind, _ in columns:
         layout += [(f"{name}_size", ">i4"), (name, kind)]
     dtype = np.dtype(layout)
     count = len(columns[0][2])
-    yield _COPY_HEADER
     for start in range(0, count, _ROWS_A_CHUNK):
         stop = min(start + _ROWS_A_CHUNK, count)
         rows = np.empty(stop - start, dtype)
@@ -66,7 +76,6 @@ def copy_rows(columns: tuple[Column, ...]) -> Iterator[bytes]:
             rows[f"{name}_size"] = dtype[name].itemsize
             rows[name] = values[start:stop]
         yield rows.tobytes()
-    yield _COPY_TRAILER
 
 
 def array_values(sent: bytes | None, kind: str, dtype: type[_Number]) -> NDArray[_Number]:
@@ -96,5 +105,13 @@ def multirange_spans(sent: bytes) -> Spans:
     """Return the ranges of a `tstzmultirange`, all of which must be finite and half-open."""
     return Spans(
         Window(lower // 1000 + _EPOCH, upper // 1000 + _EPOCH)
+        for _, _, _, lower, _, upper in _RANGE.iter_unpack(memoryview(sent)[4:])
+    )
+
+
+def multirange_spans_us(sent: bytes) -> Spans:
+    """Return the same ranges in microseconds since 1970, where they are finer than ours."""
+    return Spans(
+        Window(lower + _EPOCH * 1000, upper + _EPOCH * 1000)
         for _, _, _, lower, _, upper in _RANGE.iter_unpack(memoryview(sent)[4:])
     )

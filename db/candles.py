@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -29,6 +30,8 @@ from db.stored import (
     Written,
 )
 from market.timeframe import Timeframe
+
+T = TypeVar("T")
 
 _SERIES_REMEMBERED = 20_000
 _ACQUIRE = 5.0
@@ -142,13 +145,28 @@ class CandleStore:
             return []
         for write in writes:
             check(write)
+
+        async def merge_all(connection: asyncpg.Connection, ids: Sequence[int]) -> list[Written]:
+            return await merge_in_turns(connection, ids, writes)
+
+        return await self.transact([(write.key, write.facts) for write in writes], merge_all)
+
+    async def transact(
+        self,
+        series: Sequence[tuple[SeriesKey, SeriesFacts]],
+        work: Callable[[asyncpg.Connection, Sequence[int]], Awaitable[T]],
+    ) -> T:
+        """Return what *work* does in one transaction, given the id of each series.
+
+        It may `merge_in_turns`, at most once, and is done over if the database was made anew.
+        """
         try:
-            return await self._write(writes)
+            return await self._transact(series, work)
         except (asyncpg.NoDataFoundError, _MadeAnew):
             # The ids remembered are another database's.
             self._ids.clear()
             self._store_id = None
-            return await self._write(writes)
+            return await self._transact(series, work)
 
     async def changes(self, series_id: int, *, after: int, limit: int) -> ChangeLog:
         """Return at most *limit* changes after a position, oldest first. One statement.
@@ -171,10 +189,13 @@ class CandleStore:
                 del self._ids[key]
         return states
 
-    async def _write(self, writes: Sequence[Write]) -> list[Written]:
+    async def _transact(
+        self,
+        series: Sequence[tuple[SeriesKey, SeriesFacts]],
+        work: Callable[[asyncpg.Connection, Sequence[int]], Awaitable[T]],
+    ) -> T:
         store_id = await self.store_id()
-        ids = await self.ensure([(write.key, write.facts) for write in writes])
-        written: dict[int, Written] = {}
+        ids = await self.ensure(series)
         # Read committed: each statement must see what was committed while it waited for a lock.
         async with (
             self._connection() as connection,
@@ -182,12 +203,7 @@ class CandleStore:
         ):
             if await connection.fetchval("SELECT id FROM store, open_staging()") != store_id:
                 raise _MadeAnew
-            for nth, turn in enumerate(_turns(ids)):
-                if nth:
-                    await connection.execute("TRUNCATE incoming, changed, touched")
-                merged = await merge(connection, {own: writes[n] for own, n in turn.items()})
-                written |= {n: merged[own] for own, n in turn.items()}
-        return [written[n] for n in range(len(writes))]
+            return await work(connection, ids)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -199,6 +215,19 @@ class CandleStore:
                 yield connection
             finally:
                 await self._pool.release(connection, timeout=_ACQUIRE)
+
+
+async def merge_in_turns(
+    connection: asyncpg.Connection, ids: Sequence[int], writes: Sequence[Write]
+) -> list[Written]:
+    """Merge *writes* to the series *ids* in the order given where they share one."""
+    written: dict[int, Written] = {}
+    for nth, turn in enumerate(_turns(ids)):
+        if nth:
+            await connection.execute("TRUNCATE incoming, changed, touched")
+        merged = await merge(connection, {own: writes[n] for own, n in turn.items()})
+        written |= {n: merged[own] for own, n in turn.items()}
+    return [written[n] for n in range(len(writes))]
 
 
 def _turns(ids: Sequence[int]) -> Iterator[dict[int, int]]:

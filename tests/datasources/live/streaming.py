@@ -37,6 +37,11 @@ class Pushed(Generic[T]):
         elif confirmation is not None:
             self._coming.put_nowait(confirmation)
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that came was read."""
+        return self._coming.empty()
+
     def put(self, batch: T | ProviderUnavailable) -> None:
         self._coming.put_nowait(batch)
 

@@ -3,9 +3,9 @@
 The layer that detects a failure raises it; `schema/errors.py` pairs each with what GraphQL shows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -19,6 +19,11 @@ class BargraphError(Exception):
     """An expected failure. *code* is stable and is what clients switch on."""
 
     code: ClassVar[str] = "INTERNAL"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a client is told besides, by its name in GraphQL."""
+        return {}
 
 
 class BadInput(BargraphError):

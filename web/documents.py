@@ -17,19 +17,21 @@ from graphql import (
     OperationType,
     parse,
 )
-from graphql.validation import ASTValidationRule
+from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule, validate
 from strawberry.extensions import SchemaExtension
-from strawberry.schema.schema import validate_document
 from strawberry.types.execution import ParseOptions
 
 from market.errors import BargraphError
 from market.lru import LRU
-from web.depth import depth_of
 from web.graphql_request import RequestRefused
+from web.limits.merging import bounded
+from web.limits.shape import ShapeLimits, excess_of
 
 PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
-MAX_ERRORS = 20
+MAX_ERRORS = 10
+MAX_MESSAGE = 1_000
+"""Characters of what a client is told of one mistake."""
 
 
 class OperationNotDetermined(RequestRefused):
@@ -49,9 +51,10 @@ class Operation:
 class Documents:
     """The documents that were parsed, and those found valid.
 
-    A document has at most *max_length* characters and *max_tokens* tokens, and nests its fields at
-    most *max_depth* levels. The caches hold at most *max_count* documents of *max_cached*
-    characters together.
+    A document has at most *max_length* characters, *max_tokens* tokens, as many comments and
+    *max_lines* lines, and the *shape* allowed. Without *introspection* the schema cannot be asked
+    for, without *suggestions* errors do not name what it has. The caches hold at most *max_count*
+    documents of *max_cached* characters together.
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class Documents:
         *,
         max_length: int = 100_000,
         max_tokens: int = 2_000,
-        max_depth: int = 30,
+        max_lines: int = 2_000,
+        shape: ShapeLimits | None = None,
+        introspection: bool = True,
+        suggestions: bool = True,
         max_count: int = 1_000,
         max_cached: int = 250_000,
     ) -> None:
@@ -68,7 +74,10 @@ class Documents:
             "max_lexical_tokens": max_tokens,
             "max_comments": max_tokens,
         }
-        self._max_depth = max_depth
+        self._max_lines = max_lines
+        self._shape = shape or ShapeLimits()
+        self._more_rules = () if introspection else (NoSchemaIntrospectionCustomRule,)
+        self._suggestions = suggestions
         self._parsed: LRU[str, DocumentNode] = LRU(max_count=max_count, max_weight=max_cached)
         self._valid: LRU[tuple[object, ...], bool] = LRU(max_count=max_count, max_weight=max_cached)
         self.parses = 0
@@ -80,6 +89,11 @@ class Documents:
         if document is None:
             self.parses += 1
             try:
+                if text.count("\n") + text.count("\r") >= self._max_lines:
+                    # Every place that an error names is found by counting lines from the start.
+                    raise GraphQLError(
+                        f"Document has more than {self._max_lines} lines. Parsing aborted."
+                    )
                 document = parse(text, **self.limits)
             except GraphQLError as error:
                 error.extensions = {"code": PARSE_FAILED}
@@ -99,12 +113,16 @@ class Documents:
             return []
         self.validations += 1
         document = self.parse(text)
-        errors = validate_document(schema, document, rules)
-        if not errors and depth_of(document) > self._max_depth:
-            words = f"Fields nest more than {self._max_depth} levels deep. Validation aborted."
-            errors = [GraphQLError(words)]
-        if len(errors) > MAX_ERRORS:
-            errors = [*errors[: MAX_ERRORS - 1], errors[-1]]  # the last one tells of an abort
+        excess = excess_of(document, self._shape)
+        if excess is not None:
+            return [as_mistake(excess, VALIDATION_FAILED)]
+        errors = validate(
+            schema,
+            document,
+            (*bounded(rules), *self._more_rules),
+            max_errors=MAX_ERRORS - 1,  # one more tells of an abort
+            hide_suggestions=not self._suggestions,
+        )
         if not errors:
             self._valid.put(key, True, weight=len(text))
         return [as_mistake(error, VALIDATION_FAILED) for error in errors]
@@ -149,8 +167,11 @@ def as_mistake(error: GraphQLError, code: str) -> GraphQLError:
     cause = error.original_error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
+    message = error.message
+    if len(message) > MAX_MESSAGE:  # it quotes what was sent
+        message = f"{message[: MAX_MESSAGE - 3]}..."
     return GraphQLError(
-        error.message,
+        message,
         error.nodes,
         original_error=cause if isinstance(cause, BargraphError) else None,
         extensions={"code": code, **(error.extensions or {})},

@@ -6,14 +6,21 @@ processing all take part. Every answer, refusals included, is a GraphQL response
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from time import perf_counter
 from typing import Any
 
-import orjson
 import strawberry
-from graphql import GraphQLError, OperationType
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    OperationType,
+    get_operation_ast,
+    specified_rules,
+)
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -21,22 +28,36 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from market.errors import BargraphError
+from resolvers.callers import ANYBODY, Caller
 from schema.context import Context
-from web.documents import Documents, Operation, as_mistake, find_operation, was_aborted
+from web.documents import (
+    Documents,
+    Operation,
+    OperationNotDetermined,
+    as_mistake,
+    find_operation,
+    was_aborted,
+)
 from web.graphql_request import (
     METHODS,
     BadRequest,
+    GraphQLRequest,
     MethodNotAllowed,
     NotAcceptable,
     RequestRefused,
     read_request,
 )
 from web.graphql_response import LEGACY, MODERN, graphql_response, negotiate
-from web.hot import Failures, HotRequests
+from web.hot import Again, Failures, HotRequests
+from web.limits.cost import Cost
+from web.limits.gate import Gate, refusal_of
+from web.limits.variables import check_variables
+from web.live.admission import ForeignOrigin
 from web.live.endpoint import Live, StreamedResponse
 from web.live.framing import Framing, framing_of
+from web.live.origin import Origins
 from web.metrics import Metrics
-from web.persisted import PersistedQueries, PersistedQueryNotFound
+from web.persisted import KnownDocuments, PersistedQueryNotFound
 
 FormatError = Callable[[GraphQLError], dict[str, Any]]
 
@@ -53,13 +74,35 @@ class _Exchange:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Call:
+    """What one request asks for, who asks, and how it may be answered."""
+
+    asked: GraphQLRequest
+    text: str
+    digest: str | None
+    caller: Caller
+    framing: Framing | None
+    streams_all: bool
+
+
+@dataclass(slots=True)
+class _Found:
+    """The operation that a request means."""
+
+    document: DocumentNode
+    operation: Operation
+    node: OperationDefinitionNode
+
+
 class GraphQLEndpoint:
     """An ASGI application for one path, answering GET, HEAD, POST and OPTIONS.
 
     *schema* must have `documents.extension` among its extensions. *context* makes the value that
     resolvers see, from each request whose document parsed. *format_error* writes one error as the
     client may see it. *hot* answers what it has seen before. *live* streams subscriptions, and
-    whatever is accepted as a stream only.
+    whatever is accepted as a stream only. Mutations are taken from programs and from pages of
+    *origins*. *gate* limits how often, at what cost and for how long callers are answered.
     Bodies have at most *max_body* bytes and arrive in *body_timeout* seconds.
     """
 
@@ -70,10 +113,12 @@ class GraphQLEndpoint:
         documents: Documents,
         context: Callable[[Request], Awaitable[object] | object],
         format_error: FormatError,
-        persisted: PersistedQueries,
+        persisted: KnownDocuments,
         metrics: Metrics,
         hot: HotRequests | None = None,
         live: Live | None = None,
+        gate: Gate | None = None,
+        origins: Origins | None = None,
         max_body: int = 1_000_000,
         body_timeout: float = 30.0,
     ) -> None:
@@ -87,6 +132,8 @@ class GraphQLEndpoint:
         self._metrics = metrics
         self._hot = hot
         self._live = live
+        self._gate = gate
+        self._origins = origins or Origins()
         self._max_body = max_body
         self._body_timeout = body_timeout
 
@@ -116,7 +163,8 @@ class GraphQLEndpoint:
             unregistered = isinstance(refusal, PersistedQueryNotFound)
             exchange.outcome = "unregistered" if unregistered else "refused"
             exchange.status, exchange.headers = refusal.status, refusal.headers
-            shown = {"message": str(refusal), "extensions": {"code": refusal.code}}
+            extensions = {"code": refusal.code, **refusal.facts}
+            shown = {"message": str(refusal), "extensions": extensions}
             response = self._encode(request, exchange, {"errors": [shown]})
         except ClientDisconnect:
             raise
@@ -147,6 +195,42 @@ class GraphQLEndpoint:
     async def _answer(
         self, request: Request, exchange: _Exchange
     ) -> dict[str, Any] | StreamedResponse:
+        call = await self._read(request, exchange)
+        again = await self._again(call)
+        if isinstance(again, Again):
+            operation = again.operation
+            exchange.operation = self._metrics.operation(operation.name)
+            exchange.type, exchange.outcome = operation.type.value, "ok"
+            if call.digest is not None:
+                await self._persisted.register(call.digest, call.text)
+            return _with_cost({"data": again.data}, again.cost)
+        try:
+            found = await self._find(call)
+        except GraphQLError as error:
+            return self._request_errors(exchange, [error])
+        operation = found.operation
+        _refuse_type(operation, request.method, call.framing)
+        if operation.type is OperationType.MUTATION:
+            self._refuse_foreign(request)
+        streams = call.streams_all or operation.type is OperationType.SUBSCRIPTION
+        if streams and self._live is not None and call.framing is not None:
+            counted = replace(call.asked, query=call.text, counted=True)
+            response = self._live.stream(request, counted, call.framing)
+            exchange.type, exchange.outcome = operation.type.value, "ok"
+            return response
+        core = self._schema._schema  # noqa: SLF001 - Strawberry has no public way to it
+        # What is wrong is not remembered: execution would find it once more.
+        if wrong := self._documents.validate(core, call.text, tuple(specified_rules)):
+            return self._request_errors(exchange, wrong)
+        cost = None
+        if self._gate is not None:
+            cost = self._gate.cost(call.text, found.document, found.node, call.asked.variables)
+            if (refusal := refusal_of(cost)) is not None:
+                return self._request_errors(exchange, [refusal])
+        return await self._execute(request, exchange, call, operation, cost, again)
+
+    async def _read(self, request: Request, exchange: _Exchange) -> _Call:
+        """Return what *request* asks for, once its caller may ask. Raises `RequestRefused`."""
         accept = ", ".join(request.headers.getlist("accept"))
         framing = framing_of(accept) if self._live is not None else None
         streams_all = False
@@ -159,49 +243,74 @@ class GraphQLEndpoint:
         asked = await read_request(
             request, max_body=self._max_body, body_timeout=self._body_timeout
         )
+        check_variables(asked.variables)
         text, digest = await self._persisted.resolve(asked)
-        again: tuple[orjson.Fragment, Operation] | Failures = {}
-        if self._hot is not None and not streams_all:
-            again = await self._hot.again(text, asked)
-        if isinstance(again, tuple):
-            data, operation = again
-            exchange.operation = self._metrics.operation(operation.name)
-            exchange.type, exchange.outcome = operation.type.value, "ok"
-            if digest is not None:
-                await self._persisted.register(digest, text)
-            return {"data": data}
-        try:
-            document = self._documents.parse(text)
-        except GraphQLError as error:
-            return self._request_errors(exchange, [error])
-        operation = find_operation(document, asked.operation_name)
-        _refuse_type(operation, request.method, framing)
-        streams = streams_all or operation.type is OperationType.SUBSCRIPTION
-        if streams and self._live is not None and framing is not None:
-            response = self._live.stream(request, replace(asked, query=text), framing)
-            exchange.type, exchange.outcome = operation.type.value, "ok"
-            return response
+        caller = ANYBODY
+        if self._gate is not None:
+            caller = self._gate.caller(request)
+            opens = framing is not None and (streams_all or "subscription" in text)
+            await self._gate.enter(caller, text, opens=opens)
+        return _Call(asked, text, digest, caller, framing, streams_all)
 
+    async def _again(self, call: _Call) -> Again | Failures:
+        if self._hot is None or call.streams_all:
+            return {}
+        async with self._timed():
+            return await self._hot.again(call.text, call.asked)
+
+    async def _find(self, call: _Call) -> _Found:
+        """Return the operation that is asked for. Raises `GraphQLError`, `RequestRefused`."""
+        try:
+            document = self._documents.parse(call.text)
+            operation = find_operation(document, call.asked.operation_name)
+        except (GraphQLError, OperationNotDetermined):
+            if self._gate is not None:
+                await self._gate.tries(call.caller, call.text, None)
+            raise
+        node = get_operation_ast(document, operation.name)
+        assert node is not None
+        if self._gate is not None:
+            await self._gate.tries(call.caller, call.text, (document, node))
+        return _Found(document, operation, node)
+
+    async def _execute(
+        self,
+        request: Request,
+        exchange: _Exchange,
+        call: _Call,
+        operation: Operation,
+        cost: Cost | None,
+        failed: Failures,
+    ) -> dict[str, Any]:
         made = self._context(request)
         context = await made if isawaitable(made) else made
         if isinstance(context, Context):
-            context.failed.update(again)
-        result = await self._schema.execute(
-            text,
-            variable_values=asked.variables,
-            context_value=context,
-            operation_name=operation.name,
-            operation_extensions=asked.extensions,
-        )
+            context.failed.update(failed)
+        async with self._timed():
+            result = await self._schema.execute(
+                call.text,
+                variable_values=call.asked.variables,
+                context_value=context,
+                operation_name=operation.name,
+                operation_extensions=call.asked.extensions,
+            )
         if not isinstance(result, PreExecutionError):
             # Only names out of valid documents become labels.
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type = operation.type.value
-            if digest is not None:
-                await self._persisted.register(digest, text)
+            if call.digest is not None:
+                await self._persisted.register(call.digest, call.text)
             if self._hot is not None and isinstance(context, Context):
-                self._hot.learn(text, asked, operation, context, result)
-        return self._payload(exchange, result)
+                self._hot.learn(call.text, call.asked, operation, context, result, cost)
+        return _with_cost(self._payload(exchange, result), cost)
+
+    def _timed(self) -> AbstractAsyncContextManager[None]:
+        return self._gate.timed() if self._gate is not None else nullcontext()
+
+    def _refuse_foreign(self, request: Request) -> None:
+        # A browser lets other sites' pages send what they may not read the answer to.
+        if not self._origins.allows(request.headers.get("origin"), request.headers.get("host")):
+            raise ForeignOrigin("Pages of this origin may not change anything here.")
 
     def _payload(self, exchange: _Exchange, result: ExecutionResult) -> dict[str, Any]:
         errors = result.errors or []
@@ -228,6 +337,12 @@ class GraphQLEndpoint:
             mistake = exchange.media_type == LEGACY and not any(map(was_aborted, errors))
             exchange.status = 200 if mistake else 400
         return {"errors": [self._format_error(error) for error in errors]}
+
+
+def _with_cost(payload: dict[str, Any], cost: Cost | None) -> dict[str, Any]:
+    if cost is not None:
+        payload["extensions"] = {**payload.get("extensions", {}), "cost": cost.shown}
+    return payload
 
 
 def _is_fault(error: GraphQLError) -> bool:

@@ -83,6 +83,8 @@ class GraphQLRequest:
     operation_name: str | None
     variables: dict[str, Any] | None
     extensions: dict[str, Any] | None
+    counted: bool = False
+    """Whether its rate was taken into account already."""
 
 
 async def read_request(request: Request, *, max_body: int, body_timeout: float) -> GraphQLRequest:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
-from graphql import GraphQLSchema, get_operation_ast
+from graphql import GraphQLSchema, OperationType, get_operation_ast
 from strawberry.types import ExecutionResult
 
 from datasources.found import Answer, Request
@@ -24,6 +25,8 @@ from schema.encoding import Unencodable
 from schema.prepared import ByVariables, Prepared, steers_by_variables
 from web.documents import Documents, Operation
 from web.graphql_request import GraphQLRequest
+from web.limits.cost import Cost
+from web.limits.gate import Gate, refusal_of
 
 Failures = dict[Request, BargraphError]
 Key = tuple[str, str | None, bytes | None]
@@ -33,21 +36,34 @@ _LIFETIME = 60.0
 """Seconds after which a request is understood anew: what symbols mean may change."""
 
 
+class Again(NamedTuple):
+    """The data that answers a request that came again, its operation and what that cost."""
+
+    data: orjson.Fragment
+    operation: Operation
+    cost: Cost | None
+
+
 @dataclass(frozen=True, slots=True)
 class Hot:
     """A request that was understood, and when by the event loop's clock.
 
-    *follows* is the operation where its windows follow from its variables, whatever these are.
+    *follows* is the operation where its windows follow from its variables, whatever these are;
+    else *cost* is what it always costs.
     """
 
     prepared: Prepared
     operation: Operation
     follows: ByVariables | None
     at: float
+    cost: Cost | None
 
 
 class HotRequests:
-    """The requests understood lately, at most *max_count* of *max_length* characters together."""
+    """The requests understood lately, at most *max_count* of *max_length* characters together.
+
+    *gate* weighs those whose cost depends on their variables.
+    """
 
     def __init__(
         self,
@@ -56,6 +72,7 @@ class HotRequests:
         schema: GraphQLSchema,
         *,
         meter: Meter,
+        gate: Gate | None = None,
         max_count: int = 2_000,
         max_length: int = 2_000_000,
     ) -> None:
@@ -63,15 +80,14 @@ class HotRequests:
         self._documents = documents
         self._schema = schema
         self._meter = meter
+        self._gate = gate
         self._known: LRU[Key, Hot] = LRU(max_count=max_count, max_weight=max_length)
         # What an operation that follows its variables meant by some of them.
-        self._meant: LRU[Key, tuple[Hot, list[Request]]] = LRU(
+        self._meant: LRU[Key, tuple[Hot, list[Request], Cost | None]] = LRU(
             max_count=max_count, max_weight=max_length
         )
 
-    async def again(
-        self, text: str, asked: GraphQLRequest
-    ) -> tuple[orjson.Fragment, Operation] | Failures:
+    async def again(self, text: str, asked: GraphQLRequest) -> Again | Failures:
         """Return the data that answers *asked*.
 
         Where only the executor can say, return what of it could not be had just now.
@@ -80,17 +96,16 @@ class HotRequests:
         self._meter.lookup("request", hit=isinstance(again, tuple))
         return again
 
-    async def _again(
-        self, text: str, asked: GraphQLRequest
-    ) -> tuple[orjson.Fragment, Operation] | Failures:
+    async def _again(self, text: str, asked: GraphQLRequest) -> Again | Failures:
         hot = self._known.get((text, asked.operation_name, None))
         if hot is None and (variables := _written(asked)) is not None:
             hot = self._known.get((text, asked.operation_name, variables))
         if hot is None or asyncio.get_running_loop().time() - hot.at > _LIFETIME:
             return {}
-        requests = await self._requests(hot, text, asked)
-        if requests is None:
+        meant = await self._requests(hot, text, asked)
+        if meant is None:
             return {}
+        requests, cost = meant
         answers = await self._shared.answers.answer(requests)
         good = [answer for answer in answers if isinstance(answer, Answer)]
         if len(good) < len(answers):
@@ -101,21 +116,29 @@ class HotRequests:
             data = hot.prepared.write(good, self._shared.encoder, store)
         except Unencodable:
             return {}
-        return orjson.Fragment(data), hot.operation
+        return Again(orjson.Fragment(data), hot.operation, cost)
 
-    async def _requests(self, hot: Hot, text: str, asked: GraphQLRequest) -> list[Request] | None:
+    async def _requests(
+        self, hot: Hot, text: str, asked: GraphQLRequest
+    ) -> tuple[list[Request], Cost | None] | None:
         if hot.follows is None:
-            return hot.prepared.requests
+            return hot.prepared.requests, hot.cost
         variables = _written(asked)
         if variables is None:
             return None
         key = (text, asked.operation_name, variables)
         meant = self._meant.get(key)
         if meant is not None and meant[0] is hot:
-            return meant[1]
+            return meant[1:]
         wanted = hot.follows.asked(hot.prepared, asked.variables)
         if wanted is None:
             return None
+        cost = None
+        if self._gate is not None:
+            document = self._documents.parse(text)
+            cost = self._gate.cost(text, document, hot.follows.node, asked.variables)
+            if refusal_of(cost) is not None:
+                return None
         directory, max_bars = self._shared.directory, self._shared.max_bars
         try:
             requests = [
@@ -124,8 +147,8 @@ class HotRequests:
             ]
         except BargraphError:
             return None
-        self._meant.put(key, (hot, requests), weight=len(text) + len(variables))
-        return requests
+        self._meant.put(key, (hot, requests, cost), weight=len(text) + len(variables))
+        return requests, cost
 
     def learn(
         self,
@@ -134,8 +157,14 @@ class HotRequests:
         operation: Operation,
         context: Context,
         result: ExecutionResult,
+        cost: Cost | None = None,
     ) -> None:
-        """Remember how to answer *asked*, if all of its ordinary answer but candles lasts."""
+        """Remember how to answer *asked*, which has *cost*, if its answer but for candles lasts.
+
+        What a mutation answered is never said again: it must be done again, or refused.
+        """
+        if operation.type is not OperationType.QUERY:
+            return
         if result.errors or result.extensions or not result.data:
             return
         learnt = context.notes.prepared(result.data)
@@ -150,7 +179,7 @@ class HotRequests:
             follows = ByVariables(self._schema, node)
         elif (variables := _written(asked)) is None:
             return
-        hot = Hot(learnt, operation, follows, asyncio.get_running_loop().time())
+        hot = Hot(learnt, operation, follows, asyncio.get_running_loop().time(), cost)
         weight = len(text) + len(variables or b"") + learnt.size
         self._known.put((text, asked.operation_name, variables), hot, weight=weight)
 

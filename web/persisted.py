@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -46,6 +46,16 @@ def requested_digest(extensions: Mapping[str, Any] | None) -> str | None:
     if not isinstance(digest, str) or not SHA256.fullmatch(digest):
         raise BadRequest("`sha256Hash` must be a SHA-256 in 64 lower-case hexadecimal digits.")
     return digest
+
+
+class KnownDocuments(Protocol):
+    """Which document a request means."""
+
+    async def resolve(self, asked: GraphQLRequest) -> tuple[str, str | None]:
+        """Return the text that *asked* means, and the digest to register it by if it is valid."""
+
+    async def register(self, digest: str, text: str) -> None:
+        """Keep *text*, whose SHA-256 is *digest*, for later requests."""
 
 
 class PersistedQueries:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from starlette.requests import HTTPConnection
 
@@ -31,6 +31,10 @@ class TooManyConnections(RequestRefused):
     def headers(self) -> Mapping[str, str]:
         return {"retry-after": "5"}
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"retryAfter": 5}
+
 
 class GoingAway(RequestRefused):
     """The process ends: another one, or the next, will answer."""
@@ -47,12 +51,20 @@ class GoingAway(RequestRefused):
 
 
 class Admission:
-    """The connections of one process: at most *most*, and *per_address* of one address."""
+    """The connections of one process: at most *most*, and *per_address* of one *address*."""
 
-    def __init__(self, *, origins: Origins, most: int, per_address: int) -> None:
+    def __init__(
+        self,
+        *,
+        origins: Origins,
+        most: int,
+        per_address: int,
+        address: Callable[[HTTPConnection], str],
+    ) -> None:
         self._origins = origins
         self._most = most
         self._per_address = per_address
+        self._address = address
         self._by_address: Counter[str] = Counter()
         self._open = 0
         self._empty = asyncio.Event()
@@ -67,7 +79,7 @@ class Admission:
             raise ForeignOrigin("Pages of this origin may not connect.")
         if self._open >= self._most:
             raise TooManyConnections(f"The server has {self._most} live connections already.")
-        if self._by_address[_address(asked)] >= self._per_address:
+        if self._by_address[self._address(asked)] >= self._per_address:
             raise TooManyConnections(
                 f"An address may have {self._per_address} live connections at a time."
             )
@@ -75,7 +87,7 @@ class Admission:
     @contextmanager
     def enter(self, asked: HTTPConnection) -> Iterator[None]:
         """Count *asked* as long as it lasts."""
-        address = _address(asked)
+        address = self._address(asked)
         self._open += 1
         self._by_address[address] += 1
         self._empty.clear()
@@ -92,7 +104,3 @@ class Admission:
     async def empty(self) -> None:
         """Wait until nobody is left."""
         await self._empty.wait()
-
-
-def _address(asked: HTTPConnection) -> str:
-    return asked.client.host if asked.client else ""

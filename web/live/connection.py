@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Receive
 
 from market.errors import BargraphError
+from resolvers.callers import Caller
 from web.live.counts import Tally
 from web.live.groups import Membership
 from web.live.limits import LiveLimits
@@ -61,6 +62,7 @@ class Connection:
 
     __slots__ = (
         "_acknowledged",
+        "_caller",
         "_closing",
         "_ending",
         "_greet",
@@ -87,6 +89,7 @@ class Connection:
         receive: Receive,
         writer: Writer,
         *,
+        caller: Caller,
         running: Operations,
         greet: Greet,
         limits: LiveLimits,
@@ -94,6 +97,7 @@ class Connection:
     ) -> None:
         self._receive = receive
         self._writer = writer
+        self._caller = caller
         self._running = running
         self._greet = greet
         self._limits = limits
@@ -198,7 +202,7 @@ class Connection:
         running.task = self._loop.create_task(self._perform(running, message), name="operation")
 
     async def _perform(self, running: _Running, message: Subscribe) -> None:
-        membership = await self._running.run(message.asked, running)
+        membership = await self._running.run(message.asked, running, self._caller)
         running.task = None
         if membership is not None and running.over:
             membership.leave()

@@ -11,7 +11,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from web.callers import caller_of
 from web.graphql_request import GraphQLRequest, RequestRefused
+from web.limits.gate import Gate
 from web.live.admission import Admission
 from web.live.connection import Connection, Greet
 from web.live.counts import LiveCounts
@@ -34,7 +36,8 @@ async def greet_everyone(_payload: dict[str, Any] | None) -> None:
 class Live:
     """An ASGI application for WebSockets, and the maker of streams for the one that has HTTP.
 
-    Pages of our own origin and of *origins* may connect, and programs, which have none.
+    Pages of our own origin and of *origins* may connect, and programs, which have none. *gate*
+    tells who connects, and limits how often.
     """
 
     def __init__(
@@ -45,16 +48,20 @@ class Live:
         counts: LiveCounts,
         origins: Iterable[str] = (),
         greet: Greet = greet_everyone,
+        gate: Gate | None = None,
     ) -> None:
         self._limits = limits
         self._counts = counts
         self._greet = greet
+        self._gate = gate
+        self._caller = gate.caller if gate is not None else caller_of
         self._groups = Groups(limits, counts)
         self._running = Operations(executions, self._groups, counts)
         self._admission = Admission(
             origins=Origins(origins),
             most=limits.connections,
             per_address=limits.connections_per_address,
+            address=lambda asked: self._caller(asked).address,
         )
         self._connections: set[Connection] = set()
         self._streams: set[Stream] = set()
@@ -64,13 +71,17 @@ class Live:
         await receive()  # websocket.connect
         try:
             self._admission.check(asked)
+            if self._gate is not None:
+                await self._gate.opened(self._caller(asked))
         except RequestRefused as refusal:
             await _refuse(refusal, scope, receive, send)
             return
         with self._admission.enter(asked):
-            await self._connect(scope, receive, send)
+            await self._connect(asked, scope, receive, send)
 
-    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _connect(
+        self, asked: HTTPConnection, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         writer = writer_of(scope, send, patience=self._limits.stall)
         if PROTOCOL not in scope["subprotocols"]:
             await send({"type": "websocket.accept"})
@@ -82,6 +93,7 @@ class Live:
         connection = Connection(
             receive,
             writer,
+            caller=self._caller(asked),
             running=self._running,
             greet=self._greet,
             limits=self._limits,
@@ -107,6 +119,7 @@ class Live:
         stream = Stream(
             response.asked,
             response.framing,
+            caller=self._caller(response.request),
             running=self._running,
             limits=self._limits,
             tally=tally,
@@ -155,6 +168,6 @@ async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})  # which servers answer with 403
         return
-    shown = {"message": str(refusal), "extensions": {"code": refusal.code}}
+    shown = {"message": str(refusal), "extensions": {"code": refusal.code, **refusal.facts}}
     response = JSONResponse({"errors": [shown]}, refusal.status, headers=dict(refusal.headers))
     await response(scope, receive, send)

@@ -8,6 +8,7 @@ one that went on would keep what every event left in it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,12 +28,16 @@ from graphql.execution import Executor, create_source_event_stream
 
 from market.errors import BargraphError
 from market.lru import LRU
+from resolvers.callers import ANYBODY, Caller
 from schema.build import BargraphSchema
-from web.documents import Documents, as_mistake, find_operation
+from web.documents import Documents, OperationNotDetermined, as_mistake, find_operation
 from web.graphql_request import GraphQLRequest
+from web.limits.cost import Cost
+from web.limits.gate import Gate, refusal_of
+from web.limits.variables import check_variables
 from web.live.receiver import Errors
 from web.live.resume import shared_variables
-from web.persisted import PersistedQueries
+from web.persisted import KnownDocuments
 
 FormatError = Callable[[GraphQLError], dict[str, Any]]
 
@@ -50,33 +55,57 @@ class Unanswerable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Executions:
-    """What every operation is executed with. *context* makes what the resolvers of one see."""
+    """What every operation is executed with.
+
+    *context* makes what the resolvers of one see, from who asked for it. *gate* limits how often,
+    at what cost and for how long callers are answered.
+    """
 
     schema: BargraphSchema
     documents: Documents
-    context: Callable[[], object]
+    context: Callable[[Caller], object]
     format_error: FormatError
-    persisted: PersistedQueries
+    persisted: KnownDocuments
+    gate: Gate | None = None
     shared: LRU[tuple[str, str | None], frozenset[str]] = field(
         default_factory=lambda: LRU(max_count=1_000, max_weight=1_000_000), init=False
     )
     """The variables by which operations that were asked for lately differ."""
 
-    async def understand(self, asked: GraphQLRequest) -> Operation:
-        """Return the operation that *asked* means. Raises `Unanswerable`, `BargraphError`."""
+    async def understand(self, asked: GraphQLRequest, caller: Caller) -> Operation:
+        """Return the operation that *asked* means, as *caller* asked it.
+
+        Raises `Unanswerable`, `BargraphError`.
+        """
+        check_variables(asked.variables)
         text, digest = await self.persisted.resolve(asked)
+        gate = None if asked.counted else self.gate
+        if gate is not None:
+            await gate.enter(caller, text)
         try:
             document = self.documents.parse(text)
-        except GraphQLError as error:
-            raise Unanswerable([error]) from error
-        name = find_operation(document, asked.operation_name).name
-        if wrong := self.documents.validate(self.schema.core, text, tuple(specified_rules)):
-            raise Unanswerable(wrong)
-        if digest is not None:
-            await self.persisted.register(digest, text)
+            name = find_operation(document, asked.operation_name).name
+        except (GraphQLError, OperationNotDetermined) as mistake:
+            if gate is not None:
+                await gate.tries(caller, text, None)
+            if isinstance(mistake, GraphQLError):
+                raise Unanswerable([mistake]) from mistake
+            raise
         node = get_operation_ast(document, name)
         assert node is not None
-        return Operation(self, replace(asked, query=text, operation_name=name), document, node)
+        if gate is not None:
+            await gate.tries(caller, text, (document, node))
+        if wrong := self.documents.validate(self.schema.core, text, tuple(specified_rules)):
+            raise Unanswerable(wrong)
+        cost = None
+        if self.gate is not None:
+            cost = self.gate.cost(text, document, node, asked.variables)
+            if (refusal := refusal_of(cost)) is not None:
+                raise Unanswerable([refusal])
+        if digest is not None:
+            await self.persisted.register(digest, text)
+        asked = replace(asked, query=text, operation_name=name)
+        return Operation(self, asked, caller, document, node, cost)
 
     def shown(self, failure: Exception) -> Errors:
         """Return *failure* as the client may see it; what is a bug is logged."""
@@ -94,30 +123,40 @@ class Operation:
 
     executions: Executions
     asked: GraphQLRequest
+    caller: Caller
     document: DocumentNode
     node: OperationDefinitionNode
+    cost: Cost | None = None
 
     @property
     def is_subscription(self) -> bool:
         return self.node.operation is OperationType.SUBSCRIPTION
 
     async def answer(self) -> bytes:
-        """Return the response to a query or a mutation. Raises `Unanswerable`."""
-        result = await self.executions.schema.execute(
-            self.asked.query,
-            variable_values=self.asked.variables,
-            context_value=self.executions.context(),
-            operation_name=self.asked.operation_name,
-            operation_extensions=self.asked.extensions,
-        )
+        """Return the response to a query or a mutation.
+
+        Raises `Unanswerable`, `ExecutionTimedOut`.
+        """
+        gate = self.executions.gate
+        async with gate.timed() if gate is not None else nullcontext():
+            result = await self.executions.schema.execute(
+                self.asked.query,
+                variable_values=self.asked.variables,
+                context_value=self.executions.context(self.caller),
+                operation_name=self.asked.operation_name,
+                operation_extensions=self.asked.extensions,
+            )
         errors = result.errors or []
         if result.data is None and all(error.path is None for error in errors):
             raise Unanswerable(as_mistake(error, "BAD_USER_INPUT") for error in errors)
-        return self._encoded(result.data, errors, result.extensions)
+        extensions = result.extensions
+        if self.cost is not None:
+            extensions = {**(extensions or {}), "cost": self.cost.shown}
+        return self._encoded(result.data, errors, extensions)
 
     async def events(self) -> AsyncIterable[object]:
         """Return what the resolver of a subscription gives. Raises `Unanswerable`."""
-        executor = self._executor(None)
+        executor = self._executor(None, self.caller)
         found = create_source_event_stream(executor)
         if executor.is_awaitable(found):
             found = await found
@@ -127,8 +166,8 @@ class Operation:
         return found
 
     async def execute(self, event: object) -> bytes:
-        """Return the response that *event* gives to a subscription."""
-        executor = self._executor(event)
+        """Return the response that *event* gives to a subscription, whoever asked for it."""
+        executor = self._executor(event, ANYBODY)
         result = executor.execute_operation(serially=False)
         if executor.is_awaitable(result):
             result = await result
@@ -163,13 +202,13 @@ class Operation:
             return None
         return (*known, variables, PUBLIC, tail)
 
-    def _executor(self, event: object) -> Executor[Any]:
+    def _executor(self, event: object, caller: Caller) -> Executor[Any]:
         executions = self.executions
         built = executions.schema.execution_context_class.build(
             executions.schema.core,
             self.document,
             event,
-            executions.context(),
+            executions.context(caller),
             self.asked.variables,
             self.asked.operation_name,
             operation_extensions=self.asked.extensions,

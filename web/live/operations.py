@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
 
+from resolvers.callers import Caller
 from resolvers.live import LiveEvents
 from web.graphql_request import GraphQLRequest
 from web.live.counts import LiveCounts
@@ -20,14 +21,16 @@ class Operations:
         self._groups = groups
         self._counts = counts
 
-    async def run(self, asked: GraphQLRequest, receiver: Receiver) -> Membership | None:
-        """Send *receiver* all that *asked* gives, and finish it: then return None.
+    async def run(
+        self, asked: GraphQLRequest, receiver: Receiver, caller: Caller
+    ) -> Membership | None:
+        """Send *receiver* all that *asked* gives to *caller*, and finish it: then return None.
 
         Where a group takes over, return the membership at once; whoever gets it leaves in the end.
         Never raises an `Exception`.
         """
         try:
-            operation = await self._executions.understand(asked)
+            operation = await self._executions.understand(asked, caller)
             if not operation.is_subscription:
                 body = await operation.answer()
                 await receiver.ready()

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 from starlette.types import Message, Receive, Send
 
+from resolvers.callers import Caller
 from web.graphql_request import GraphQLRequest
 from web.live.counts import Tally
 from web.live.framing import Framing
@@ -27,12 +28,14 @@ class Stream:
         asked: GraphQLRequest,
         framing: Framing,
         *,
+        caller: Caller,
         running: Operations,
         limits: LiveLimits,
         tally: Tally,
     ) -> None:
         self._asked = asked
         self._framing = framing
+        self._caller = caller
         self._running = running
         self._limits = limits
         self._tally = tally
@@ -97,7 +100,7 @@ class Stream:
             await asyncio.gather(performing, listening, return_exceptions=True)
 
     async def _perform(self) -> None:
-        membership = await self._running.run(self._asked, self)
+        membership = await self._running.run(self._asked, self, self._caller)
         if membership is not None:
             try:
                 await asyncio.get_running_loop().create_future()  # until it is cancelled

@@ -1,0 +1,121 @@
+"""What limits and cost add to a warm query of 1,000 candles: the same server with and without them.
+
+    python -m benchmarks.door
+
+In process, so that nothing but the server's own work is measured; CPU of one request, least and
+median of interleaved rounds. `remote` is a caller whose rate is counted, `local` one whose is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import process_time
+
+import orjson
+import uvloop
+from starlette.types import Message, Scope
+
+from web.app import build_app
+from web.bootstrap import wire
+from web.clock import SystemClock
+from web.graphql_http import GraphQLEndpoint
+from web.meter import ChainMeter
+from web.metrics import Metrics
+from web.settings import Settings
+
+ROUNDS = 25
+REQUESTS = 400
+QUERY = """query Q($last: Int, $until: Timestamp) {
+  candles(
+    series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1m"}, last: $last, until: $until
+  ) { candles { time open high low close volume } }
+}"""
+UNTIL = 1_760_000_000_000
+BODY = orjson.dumps({"query": QUERY, "variables": {"last": 1_000, "until": UNTIL}})
+
+
+def scope_of(peer: str, host: bytes) -> Scope:
+    """Return a request as a load generator sends it."""
+    headers = [
+        (b"host", host),
+        (b"user-agent", b"load"),
+        (b"accept", b"*/*"),
+        (b"connection", b"keep-alive"),
+        (b"content-length", str(len(BODY)).encode()),
+        (b"content-type", b"application/json"),
+    ]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/graphql",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "client": (peer, 50_000),
+        "server": ("127.0.0.1", 8000),
+        "headers": headers,
+    }
+
+
+async def answer(endpoint: GraphQLEndpoint, make: Callable[[], Scope]) -> bytes:
+    """Return the body that *endpoint* answers."""
+    sent: list[bytes] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": BODY, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    await endpoint(make(), receive, send)
+    return b"".join(sent)
+
+
+async def microseconds(endpoint: GraphQLEndpoint, make: Callable[[], Scope]) -> float:
+    started = process_time()
+    for _ in range(REQUESTS):
+        await answer(endpoint, make)
+    return (process_time() - started) / REQUESTS * 1e6
+
+
+async def main() -> None:
+    metrics = Metrics()
+    with TemporaryDirectory() as folder:
+        settings = Settings(
+            _env_file=None, data_dir=Path(folder), ccxt_exchanges=(), rate_queries=1_000_000
+        )
+        async with wire(settings, clock=SystemClock(), meter=ChainMeter(metrics)) as wired:
+            app = build_app(wired, metrics)
+            endpoint = next(r.app for r in app.routes if getattr(r, "path", "") == "/graphql")
+            await measure(endpoint)
+
+
+async def measure(endpoint: GraphQLEndpoint) -> None:
+    def remote() -> Scope:
+        return scope_of("203.0.113.7", b"bars.example")
+
+    def local() -> Scope:
+        return scope_of("127.0.0.1", b"127.0.0.1:8000")
+
+    gate = endpoint._gate  # noqa: SLF001 - nobody but this may leave the door open
+    first = orjson.loads(await answer(endpoint, remote))
+    assert len(first["data"]["candles"]["candles"]) == 1_000
+    kinds = {"without": (None, remote), "remote": (gate, remote), "local": (gate, local)}
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(ROUNDS):
+        for name, (door, make) in kinds.items():
+            endpoint._gate = door  # noqa: SLF001
+            found[name].append(await microseconds(endpoint, make))
+    bare = median(found["without"])
+    for name, times in found.items():
+        share = median(times) / bare - 1
+        print(f"{name:8} least {min(times):6.1f} us, median {median(times):6.1f} us  {share:+.1%}")
+
+
+if __name__ == "__main__":
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(main())

@@ -1,0 +1,75 @@
+"""What `ENV=production` refuses to start with."""
+
+from __future__ import annotations
+
+import pytest
+
+from web.settings import Settings, WrongSettings, load_settings
+
+GOOD = "kN3vYq7-uWc2Rz"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_url", "postgresql://bars@db.example/bars"),
+        ("database_url", "postgresql://bars:hunter2@db.example/bars"),
+        ("database_url", "postgresql://bars:a-password-123@127.0.0.1,db.example/bars"),
+        ("database_url", f"postgresql://{GOOD}:{GOOD}@db.example/bars"),
+        ("accounts_url", "mysql+asyncmy://root:changeme1234@db.example/accounts"),
+        ("redis_url", "redis://cache.example:6379/0"),
+        ("redis_url", "rediss://:short@cache.example"),
+        ("allowed_origins", "http://app.example"),
+        ("rate_logins", "0"),
+    ],
+)
+def test_production_refuses_what_is_not_secure_and_says_which(monkeypatch, name, value):
+    monkeypatch.setenv(name.upper(), value)
+    load_settings()
+    monkeypatch.setenv("ENV", "production")
+
+    with pytest.raises(WrongSettings) as refused:
+        load_settings()
+
+    assert str(refused.value).startswith(f"{name.upper()}=")
+    assert "hunter2" not in str(refused.value)
+    assert "changeme" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_url", f"postgresql://bars:{GOOD}@db.example/bars"),
+        ("database_url", f"postgresql://db.example/bars?user=bars&password={GOOD}"),
+        ("database_url", "postgresql://postgres@127.0.0.1:5432/postgres"),
+        ("database_url", "postgresql:///bars?host=/run/postgresql"),
+        ("redis_url", f"rediss://:{GOOD}@cache.example"),
+        ("redis_url", "redis://localhost:6379/0"),
+        ("redis_url", "unix:///run/redis.sock"),
+        ("allowed_origins", "https://app.example,http://localhost:5173"),
+        ("trusted_proxies", "10.0.0.0/8,fd00::/8"),
+    ],
+)
+def test_production_starts_with_what_is_secure(monkeypatch, name, value):
+    monkeypatch.setenv("ENV", "production")
+    monkeypatch.setenv(name.upper(), value)
+
+    assert load_settings().env == "production"
+
+
+def test_all_that_is_not_secure_is_named_at_once(monkeypatch):
+    monkeypatch.setenv("ENV", "production")
+    monkeypatch.setenv("REDIS_URL", "redis://cache.example")
+    monkeypatch.setenv("RATE_LOGINS", "0")
+
+    with pytest.raises(WrongSettings) as refused:
+        load_settings()
+
+    assert len(str(refused.value).splitlines()) == 2

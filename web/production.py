@@ -1,0 +1,51 @@
+"""What `ENV=production` does not start with: secrets that are absent or easy, open doors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from web.callers import is_loopback
+
+if TYPE_CHECKING:
+    from web.settings import Settings
+
+_SHORTEST = 12
+_EASY = ("password", "postgres", "bargraph", "changeme", "secret", "123456", "admin", "redis")
+
+
+def insecurities(settings: Settings) -> Iterator[str]:
+    """Yield what is not secure in *settings*, a line for each, without the secrets themselves."""
+    for name in ("database_url", "accounts_url", "redis_url"):
+        url = getattr(settings, name)
+        if url is not None and (why := _weakness(url.get_secret_value())):
+            yield f"{name.upper()}=***: {why} in production."
+    for origin in settings.allowed_origins or ():
+        parts = urlsplit(origin)
+        if parts.scheme != "https" and not _is_here(parts.hostname or ""):
+            yield f"ALLOWED_ORIGINS={origin}: must be https:// in production."
+    if not settings.rate_logins:
+        yield "RATE_LOGINS=0: must be a limit in production."
+
+
+def _weakness(url: str) -> str | None:
+    """Return what is wrong with the password in *url*, None if it is good or none is needed."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    if all(_is_here(host) for host in hosts.split(",")):
+        return None
+    user, _, written = login.partition(":")
+    password = unquote(written) or parse_qs(parts.query).get("password", [""])[0]
+    if not password:
+        return "needs a password"
+    easy = any(word in password.lower() for word in _EASY) and len(password) < 2 * _SHORTEST
+    if len(password) < _SHORTEST or easy or unquote(user) == password:
+        return f"needs a password of at least {_SHORTEST} characters that nobody guesses"
+    return None
+
+
+def _is_here(host: str) -> bool:
+    """Whether *host* is this machine: a socket, which has no host, or a loopback address."""
+    name = urlsplit(f"//{host}").hostname or ""
+    return name in {"", "localhost"} or is_loopback(name)

@@ -17,7 +17,7 @@ FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -pa
 run: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web serve --stop-with-parent
 
-# Two processes that answer clients and two that feed them, as one server.
+# Two processes that answer clients, two that feed them and one that runs jobs, as one server.
 cluster: $(VENV)/run.stamp frontend/dist/graphiql.html
 	@exec $(BIN)/python -m web cluster
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 from starlette.applications import Starlette
 
-from db.candles import CandleStore
+from datasources.ingest.counts import IngestCounts
 from db.embedded.servers import EmbeddedServers
 from db.pool import open_pool
 from market.clock import Clock
@@ -21,6 +21,7 @@ from web.app import build_app
 from web.background import Background
 from web.bootstrap import Wired, open_redis, open_shared, wire
 from web.clock import SystemClock
+from web.jobs.engine import JobQueue
 from web.meter import ChainMeter
 from web.metrics import Metrics
 from web.settings import Settings
@@ -81,6 +82,7 @@ def settings_over(embedded: EmbeddedServers, database_url: str, **others: Any) -
         "redis_url": embedded.redis_url,
         "redis_prefix": f"bargraph-test-{uuid4().hex}:",
         "ccxt_exchanges": (),
+        "rate_queries": 0,  # tests ask faster than anybody may
     }
     return Settings(_env_file=None, **(given | others))
 
@@ -117,18 +119,33 @@ async def served_with(
         registry = await stack.enter_async_context(
             open_registry(providers, context=ProviderContext(clock), installed=())
         )
-        shared, cache, live = await stack.enter_async_context(
+        jobs = JobQueue(redis, prefix=settings.redis_prefix, worker="this")
+        shared, cache, live, backfills = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
-                CandleStore(pool),
+                pool,
                 redis,
                 clock=clock,
                 meter=meter,
                 background=background,
+                jobs=jobs,
             )
         )
-        wired = Wired(settings, None, pool, redis, registry, cache, shared, live, background)
+        wired = Wired(
+            settings,
+            None,
+            pool,
+            redis,
+            registry,
+            cache,
+            shared,
+            live,
+            background,
+            jobs,
+            backfills,
+            IngestCounts(),
+        )
         yield await stack.enter_async_context(client_of(build_app(wired, metrics)))
         await forget(wired)
 

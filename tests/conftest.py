@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -14,11 +14,18 @@ import asyncpg
 import pytest
 from hypothesis import settings
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.accounts.accounts import Accounts
+from db.accounts.engine import open_engine
+from db.accounts.schema import migrate_accounts
 from db.candles import CandleStore
 from db.embedded.servers import EmbeddedServers, embedded_servers
-from db.migrations import migrate
+from db.encryption import KeyRing, new_key
+from db.migrations import TIMESCALE, migrate, mode_of, offers_timescale
 from db.pool import open_pool
+from market.errors import StoreUnavailable
+from tests.accounts import SERVERS, mariadb_server, scratch_mariadb
 from web.bootstrap import SQL, open_redis
 
 pytest.register_assert_rewrite("tests.plugins.contract")
@@ -48,7 +55,12 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServe
 
 @pytest.fixture(scope="session", params=["embedded", "external"])
 def server_url(request: pytest.FixtureRequest) -> str:
-    """A PostgreSQL server in which databases may be made."""
+    """A PostgreSQL server in which databases may be made.
+
+    Tests of the store ask for `timescale` besides (tests/db/conftest.py).
+    """
+    if request.param == "timescale":
+        return timescale_server()
     if request.param == "external":
         url = os.environ.get("TEST_POSTGRES_URL")
         if not url:
@@ -58,8 +70,18 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return servers.postgres_url
 
 
+def timescale_server() -> str:
+    """Return the first named server that offers TimescaleDB; skip if none does."""
+    for variable in ("TIMESCALE_URL", "TEST_POSTGRES_URL"):
+        url = os.environ.get(variable)
+        with suppress(StoreUnavailable):
+            if url and asyncio.run(offers_timescale(url)):
+                return url
+    pytest.skip("neither TIMESCALE_URL nor TEST_POSTGRES_URL names a server with TimescaleDB")
+
+
 @contextmanager
-def scratch_database(server: str, template: str = "template1") -> Iterator[str]:
+def scratch_database(server: str, template: str = "template0") -> Iterator[str]:
     """A database of our own on *server*, gone when the tests are."""
     name = f"bargraph_test_{uuid4().hex}"
 
@@ -104,6 +126,12 @@ def template_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def fresh_store_url(server_url: str, template_url: str) -> Iterator[str]:
     """A migrated database without any series."""
+    if asyncio.run(mode_of(template_url)) == TIMESCALE:
+        # TimescaleDB's own processes are connected to it, so it cannot be a template.
+        with scratch_database(server_url) as url:
+            asyncio.run(migrate(url, SQL))
+            yield url
+        return
     with scratch_database(server_url, urlsplit(template_url).path[1:]) as url:
         yield url
 
@@ -144,3 +172,57 @@ async def redis_prefix(redis: Redis) -> AsyncIterator[str]:
     yield prefix
     async for key in redis.scan_iter(f"{prefix}*", count=1000):
         await redis.delete(key)
+
+
+@contextmanager
+def scratch_accounts(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without accounts yet on *server*, one of `SERVERS`."""
+    if server == "mariadb":
+        with scratch_mariadb(mariadb_server()) as url:
+            yield url
+        return
+    url = os.environ.get("TEST_POSTGRES_URL")
+    if server == "embedded":
+        servers: EmbeddedServers = request.getfixturevalue("embedded")
+        url = servers.postgres_url
+    if not url:
+        pytest.skip("TEST_POSTGRES_URL names no PostgreSQL server")
+    with scratch_database(url) as own:
+        yield own
+
+
+@pytest.fixture(params=SERVERS)
+def empty_accounts_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without the tables of accounts."""
+    with scratch_accounts(request.param, request) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def accounts_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database of accounts; each test keeps to users of its own."""
+
+    async def migrated(url: str) -> None:
+        async with open_engine(url) as engine:
+            await migrate_accounts(engine)
+
+    with scratch_accounts(request.param, request) as url:
+        asyncio.run(migrated(url))
+        yield url
+
+
+@pytest.fixture
+async def accounts_engine(accounts_url: str) -> AsyncIterator[AsyncEngine]:
+    async with open_engine(accounts_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def ring() -> KeyRing:
+    """Keys that everything encrypted in the tests' databases is under."""
+    return KeyRing([new_key()])
+
+
+@pytest.fixture
+def accounts(accounts_engine: AsyncEngine, ring: KeyRing) -> Accounts:
+    return Accounts(accounts_engine, ring)

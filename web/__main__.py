@@ -7,9 +7,31 @@ import signal
 import sys
 
 from market.errors import BargraphError
-from web.commands import cluster, schema, serve
+from web.commands import (
+    accounts,
+    backfill,
+    cluster,
+    dead_letters,
+    export_bars,
+    import_bars,
+    jobs,
+    move,
+    schema,
+    serve,
+)
 
-_COMMANDS = (serve, cluster, schema)
+_COMMANDS = (
+    serve,
+    cluster,
+    schema,
+    jobs,
+    backfill,
+    dead_letters,
+    import_bars,
+    export_bars,
+    move,
+    accounts,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,25 +6,36 @@ from datetime import timedelta
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from schema.build import build_schema
+from schema.build import BargraphSchema, build_schema
 from schema.context import Context
 from schema.errors import format_error
 from web.bootstrap import Wired
 from web.documents import Documents
 from web.graphiql import graphiql_routes
 from web.graphql_http import GraphQLEndpoint
+from web.headers import middleware
 from web.health import health_routes
 from web.hot import HotRequests
+from web.ingest_metrics import IngestCollector
+from web.jobs.metrics import JobsCollector
+from web.limits.cost import Costs
+from web.limits.gate import Gate
+from web.limits.leases import RateLimits
+from web.limits.proxies import Proxies
+from web.limits.rates import rates_of
+from web.limits.windows import RedisWindows
 from web.live.counts import LiveCounts
 from web.live.endpoint import Live
 from web.live.execution import Executions
 from web.live.limits import LiveLimits
+from web.live.origin import Origins
 from web.meter import ChainMeter
 from web.metrics import Metrics, metrics_route
-from web.persisted import PersistedQueries
-from web.settings import Role, Settings
+from web.persisted import KnownDocuments, PersistedQueries
+from web.settings import Settings
+from web.trusted import trusted_documents
 
 BUNDLE = Path(__file__).parents[1] / "frontend" / "dist"
 _PERSISTED_FOR = timedelta(days=7)
@@ -32,42 +43,50 @@ _PERSISTED_FOR = timedelta(days=7)
 
 def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     """Return the application over what is wired. Its state has `live`, to be drained at the end."""
-    documents = Documents()
-    prefix = wired.settings.redis_prefix
-    schema = build_schema([documents.extension])
+    settings = wired.settings
+    production = settings.env == "production"
+    documents = Documents(introspection=settings.introspection, suggestions=not production)
+    schema = build_schema([documents.extension], suggestions=not production)
+    gate = _gate(wired, schema)
     meter = ChainMeter(metrics)
-    persisted = PersistedQueries(wired.redis, prefix=f"{prefix}persisted:", ttl=_PERSISTED_FOR)
+    persisted = _known_documents(wired, documents, schema)
     executions = Executions(
         schema=schema,
         documents=documents,
-        context=lambda: Context(wired.shared, takes_fragments=True),
+        context=lambda caller: Context(wired.shared, caller, takes_fragments=True),
         format_error=format_error,
         persisted=persisted,
+        gate=gate,
     )
     live = Live(
         executions,
-        limits=live_limits(wired.settings),
+        limits=live_limits(settings),
         counts=LiveCounts(metrics.registry),
-        origins=wired.settings.allowed_origins or (),
+        origins=settings.allowed_origins or (),
+        gate=gate,
     )
     endpoint = GraphQLEndpoint(
         schema=schema,
         documents=documents,
-        context=lambda _: executions.context(),
+        context=lambda request: executions.context(gate.caller(request)),
         format_error=format_error,
         persisted=persisted,
         metrics=metrics,
-        hot=HotRequests(wired.shared, documents, schema.core, meter=meter),
+        hot=HotRequests(wired.shared, documents, schema.core, meter=meter, gate=gate),
         live=live,
-        max_body=wired.settings.max_body,
+        gate=gate,
+        origins=Origins(settings.allowed_origins or ()),
+        max_body=settings.max_body,
     )
     _watch(wired, metrics)
     told = [*health_routes(wired), metrics_route(metrics)]
-    served = [Route("/graphql", endpoint), WebSocketRoute("/graphql", live)]
-    if wired.settings.role is Role.FEEDS:
-        app = Starlette(routes=told)
-    else:
-        app = Starlette(routes=[*served, *graphiql_routes(BUNDLE), *told])
+    served: list[BaseRoute] = [Route("/graphql", endpoint), WebSocketRoute("/graphql", live)]
+    if not settings.role.answers:
+        served = []
+    elif settings.graphiql:
+        served += graphiql_routes(BUNDLE)
+    around = middleware(settings.allowed_origins or (), strict_transport=production)
+    app = Starlette(routes=[*served, *told], middleware=around)
     app.state.live = live
     return app
 
@@ -81,6 +100,31 @@ def live_limits(settings: Settings) -> LiveLimits:
         operations=settings.max_operations,
         message_bytes=settings.max_body,
     )
+
+
+def _gate(wired: Wired, schema: BargraphSchema) -> Gate:
+    settings = wired.settings
+    rates = rates_of(
+        queries=settings.rate_queries,
+        mutations=settings.rate_mutations,
+        sockets=settings.rate_sockets,
+        logins=settings.rate_logins,
+    )
+    windows = RedisWindows(wired.redis, prefix=f"{settings.redis_prefix}rates")
+    return Gate(
+        RateLimits(rates, windows),
+        Costs(schema.core, available=settings.max_cost, max_bars=settings.max_bars),
+        proxies=Proxies(settings.trusted_proxies or ()),
+        seconds=settings.execution_timeout,
+    )
+
+
+def _known_documents(wired: Wired, documents: Documents, schema: BargraphSchema) -> KnownDocuments:
+    settings = wired.settings
+    if settings.trusted_documents is not None:
+        return trusted_documents(settings.trusted_documents, documents, schema.core)
+    prefix = f"{settings.redis_prefix}persisted:"
+    return PersistedQueries(wired.redis, prefix=prefix, ttl=_PERSISTED_FOR)
 
 
 def _watch(wired: Wired, metrics: Metrics) -> None:
@@ -110,4 +154,17 @@ def _watch(wired: Wired, metrics: Metrics) -> None:
     if (keeper := live.keeper) is not None:
         metrics.watch_live("feeds", lambda: keeper.feeds)
         metrics.watch_live("held_bars", lambda: keeper.held_bars)
+    backfills = wired.backfills.runner
+    metrics.watch_backfills("running", lambda: backfills.running)
+    metrics.watch_backfills("bars", lambda: backfills.bars)
+    metrics.watch_backfills("seconds_left", lambda: backfills.holes_left / 1000)
+    metrics.registry.register(JobsCollector(wired.jobs))
+    metrics.registry.register(IngestCollector(wired.ingest))
+    if (refresher := wired.refresher) is not None:
+        metrics.watch_aggregates("marks", lambda: refresher.standing.marks)
+        metrics.watch_aggregates("oldest_mark_seconds", lambda: refresher.standing.oldest)
+        metrics.watch_aggregates("lagging", lambda: refresher.standing.lagging)
+        metrics.watch_aggregates("failing_jobs", lambda: refresher.standing.failing_jobs)
+        metrics.watch_aggregates("refreshed", lambda: refresher.refreshes)
+        metrics.watch_aggregates("failed", lambda: refresher.failures)
     metrics.watch_cache("encoded", lambda: wired.shared.encoder.kept_bytes)

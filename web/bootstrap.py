@@ -20,14 +20,18 @@ from datasources.chain import Chain
 from datasources.fetching import Fetcher
 from datasources.flights import Handover
 from datasources.health import HealthBoard
+from datasources.ingest.counts import IngestCounts
+from datasources.ingest.sources import SourceName
 from datasources.meter import Meter
+from datasources.openings import Openings
 from datasources.providers import Providers
 from datasources.recent import RecentAnswers
 from db.anchors import anchored_at
 from db.candles import CandleStore
 from db.embedded.servers import EmbeddedServers, embedded_servers
-from db.migrations import migrate
+from db.migrations import TIMESCALE, migrate, mode_of
 from db.pool import open_pool
+from db.timescale import Refresher
 from market.clock import Clock
 from plugins.alpaca import AlpacaProvider, Keys
 from plugins.base import Provider
@@ -40,10 +44,14 @@ from plugins.sim.provider import SimProvider
 from resolvers.directory import Directory
 from schema.context import Shared
 from schema.encoding import BarEncoder
+from web.backfill_wiring import BackfillParts, open_backfills
 from web.background import Background
+from web.ingest_wiring import open_ingest
+from web.jobs.engine import JOB_CONNECTIONS, JobQueue
 from web.live_wiring import Links, LiveParts, open_live
+from web.process_name import process_name
 from web.redis_connections import redis_client
-from web.settings import Settings
+from web.settings import Role, Settings
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +73,10 @@ class Wired:
     shared: Shared
     live: LiveParts
     background: Background
+    jobs: JobQueue
+    backfills: BackfillParts
+    ingest: IngestCounts
+    refresher: Refresher | None = None
 
 
 @asynccontextmanager
@@ -91,6 +103,11 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
             )
         )
         redis = await stack.enter_async_context(open_redis(redis_url, settings.redis_pool))
+        jobs = JobQueue(
+            await stack.enter_async_context(open_redis(redis_url, JOB_CONNECTIONS)),
+            prefix=settings.redis_prefix,
+            worker=process_name(),
+        )
         registry = await stack.enter_async_context(
             open_registry(
                 _factories(settings, pool),
@@ -98,18 +115,106 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
                 disabled=_disabled(settings),
             )
         )
-        shared, cache, live = await stack.enter_async_context(
+        shared, cache, live, backfills = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
-                CandleStore(pool),
+                pool,
                 redis,
                 clock=clock,
                 meter=meter,
                 background=background,
+                jobs=jobs,
             )
         )
-        yield Wired(settings, embedded, pool, redis, registry, cache, shared, live, background)
+        ingest = await stack.enter_async_context(
+            open_ingest(
+                _ingested(settings),
+                registry=registry,
+                store=shared.store,
+                cache=cache,
+                redis=redis,
+                background=background,
+                prefix=settings.redis_prefix,
+                settle_ms=int(settings.settle * 1000),
+            )
+        )
+        refresher = None
+        if settings.role.runs_jobs:
+            await stack.enter_async_context(background.running(jobs.run(), name="jobs"))
+            if await mode_of(database_url) == TIMESCALE:
+                refresher = Refresher(database_url)
+                await stack.enter_async_context(
+                    background.running(refresher.run(), name="aggregates")
+                )
+        yield Wired(
+            settings,
+            embedded,
+            pool,
+            redis,
+            registry,
+            cache,
+            shared,
+            live,
+            background,
+            jobs,
+            backfills,
+            ingest,
+            refresher,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """What a command needs that moves bars and serves nobody."""
+
+    pool: asyncpg.Pool
+    registry: Registry
+    cache: Cache
+
+
+@asynccontextmanager
+async def open_shelves(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterator[Shelves]:
+    """Open the store, the providers and the cache that the settings name. Raises as `wire` does."""
+    async with AsyncExitStack() as stack:
+        database_url, redis_url = await stack.enter_async_context(servers_of(settings))
+        await migrate(database_url, SQL)
+        pool = await stack.enter_async_context(
+            open_pool(
+                database_url,
+                max_size=settings.database_pool,
+                statement_timeout=settings.statement_timeout,
+            )
+        )
+        redis = await stack.enter_async_context(open_redis(redis_url, settings.redis_pool))
+        registry = await stack.enter_async_context(
+            open_registry(
+                _factories(settings, pool),
+                context=ProviderContext(clock),
+                disabled=_disabled(settings),
+            )
+        )
+        cache = Cache(
+            redis,
+            prefix=settings.redis_prefix,
+            meter=meter,
+            forming_ttl=int(settings.forming_ttl * 1000),
+            max_bytes=0,
+        )
+        yield Shelves(pool, registry, cache)
+
+
+@asynccontextmanager
+async def servers_of(settings: Settings) -> AsyncIterator[tuple[str, str]]:
+    """Yield the URLs of PostgreSQL and Redis: those that are named, else the embedded ones."""
+    async with AsyncExitStack() as stack:
+        embedded = None
+        if None in (settings.database_url, settings.redis_url):
+            embedded = await stack.enter_async_context(embedded_servers(settings.data_dir))
+        yield (
+            _either(settings.database_url, embedded.postgres_url if embedded else ""),
+            _either(settings.redis_url, embedded.redis_url if embedded else ""),
+        )
 
 
 @asynccontextmanager
@@ -123,15 +228,17 @@ async def open_redis(url: str, connections: int) -> AsyncIterator[Redis]:
 async def open_shared(
     settings: Settings,
     registry: Registry,
-    store: CandleStore,
+    pool: asyncpg.Pool,
     redis: Redis,
     *,
     clock: Clock,
     meter: Meter,
     background: Background,
-) -> AsyncIterator[tuple[Shared, Cache, LiveParts]]:
-    """Yield what requests share over *store*, *redis* and the providers, and the chain's cache."""
+    jobs: JobQueue,
+) -> AsyncIterator[tuple[Shared, Cache, LiveParts, BackfillParts]]:
+    """Yield what requests share over the stores and the providers, and the chain's cache."""
     health = HealthBoard(clock)
+    store = CandleStore(pool)
     async with AsyncExitStack() as stack:
         links = await stack.enter_async_context(
             open_chain(settings, registry, store, redis, meter=meter, health=health)
@@ -147,17 +254,21 @@ async def open_shared(
                 settle_ms=int(settings.settle * 1000),
             )
         )
+        backfills = await stack.enter_async_context(
+            open_backfills(links, pool, jobs, background, settings)
+        )
         shared = Shared(
             directory=Directory(registry, health),
             answers=links.answers,
             store=store,
             health=health,
             live=live.sources,
+            backfills=backfills.service,
             encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )
-        yield shared, links.cache, live
+        yield shared, links.cache, live, backfills
 
 
 @asynccontextmanager
@@ -196,10 +307,22 @@ async def open_chain(
         providers = Providers(
             registry, aggregates, fetcher, beginnings, max_pages=settings.max_pages
         )
-        chain = Chain(registry, cache, aggregates, providers, meter=meter)
+        openings = Openings() if settings.auto_backfill else None
+        chain = Chain(registry, cache, aggregates, providers, meter=meter, openings=openings)
         answers = RecentAnswers(chain, registry, forming_ttl=forming_ttl)
         stack.push_async_callback(answers.aclose)
-        yield Links(chain, aggregates, fetcher, cache, answers, store, registry, health)
+        yield Links(
+            chain,
+            aggregates,
+            fetcher,
+            cache,
+            answers,
+            store,
+            registry,
+            health,
+            beginnings,
+            openings,
+        )
 
 
 def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
@@ -252,6 +375,13 @@ async def _replay(
     anchored = await anchored_at(pool, dataset, context.clock.now())
     anchor = Anchor(replay_from, anchored, settings.replay_speed)
     return ReplayProvider(recordings, base=context.clock, anchor=anchor)
+
+
+def _ingested(settings: Settings) -> tuple[SourceName, ...]:
+    """Return whose trades this process publishes and stores."""
+    if settings.role is Role.API:
+        return ()
+    return tuple(SourceName.parse(name) for name in settings.ingest or ())
 
 
 def _either(external: SecretStr | None, embedded: str) -> str:

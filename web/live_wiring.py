@@ -5,9 +5,6 @@ A part of `web.bootstrap`, which calls it.
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from datasources.aggregates import Aggregates
+from datasources.beginnings import Beginnings
 from datasources.cache import Cache
 from datasources.chain import Chain
 from datasources.fetching import Fetcher
@@ -30,11 +28,13 @@ from datasources.live.resumption import Resumption
 from datasources.live.tail_reading import TailReads
 from datasources.live.tails import Tails, Wishes
 from datasources.live.writer import BatchWriter
+from datasources.openings import Openings
 from datasources.recent import RecentAnswers
 from db.candles import CandleStore
 from plugins.registry import Registry
 from resolvers.live_bars import LiveSources
 from web.background import Background
+from web.process_name import process_name
 from web.settings import Role
 
 _LEASE_MS = 3_000
@@ -43,7 +43,7 @@ _LEASE_MS = 3_000
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The parts of the chain that live bars need by themselves."""
+    """The parts of the chain that live bars and backfills need by themselves."""
 
     chain: Chain
     aggregates: Aggregates
@@ -53,6 +53,9 @@ class Links:
     store: CandleStore
     registry: Registry
     health: HealthBoard
+    beginnings: Beginnings
+    openings: Openings | None
+    """None where nobody wants to know what is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,10 @@ async def open_live(
         broadcaster = await stack.enter_async_context(Broadcaster(redis, prefix=prefix))
         interest = Interest(redis, prefix=prefix, grace_ms=grace_ms)
         keeper = None
-        if role is not Role.API:
+        if role.feeds:
             writer = BatchWriter(links.store)
             stack.push_async_callback(writer.aclose)
-            leases = Leases(redis, prefix=prefix, owner=_owner(), ttl_ms=_LEASE_MS)
+            leases = Leases(redis, prefix=prefix, owner=process_name(), ttl_ms=_LEASE_MS)
             opener = FeedOpener(
                 links.registry,
                 store=links.store,
@@ -116,8 +119,3 @@ async def open_live(
         quotes = QuoteTails(broadcaster, wishes)
         stack.push_async_callback(quotes.aclose)
         yield LiveParts(LiveSources(tails, quotes, resumption), broadcaster, tails, keeper)
-
-
-def _owner() -> str:
-    """Return a name for this process that no other has, and that tells people where it is."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

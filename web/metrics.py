@@ -92,6 +92,21 @@ class Metrics:
             ["what"],
             registry=registry,
         )
+        self._backfills = Gauge(
+            "bargraph_backfills",
+            "Backfills run by this process: how many are running, bars they stored since it "
+            "started, and seconds of missing time they still have to fill.",
+            ["what"],
+            registry=registry,
+        )
+        self._aggregates = Gauge(
+            "bargraph_aggregates",
+            "TimescaleDB's aggregates, where this process refreshes them: marks of time not "
+            "refreshed yet, seconds since the oldest, aggregates whose own job lags or fails, jobs "
+            "of any kind that failed, windows refreshed and refreshes that failed since the start.",
+            ["what"],
+            registry=registry,
+        )
         self._pool_connections = Gauge(
             "bargraph_pool_connections",
             "Connections of a pool by state.",
@@ -121,6 +136,14 @@ class Metrics:
     def watch_live(self, what: str, count: Callable[[], float]) -> None:
         """Show a number of what is followed live, asked for at every scrape."""
         self._live.labels(what).set_function(count)
+
+    def watch_backfills(self, what: str, count: Callable[[], float]) -> None:
+        """Show a number of the backfills that run here, asked for at every scrape."""
+        self._backfills.labels(what).set_function(count)
+
+    def watch_aggregates(self, what: str, count: Callable[[], float]) -> None:
+        """Show a number of the aggregates that are refreshed here, asked for at every scrape."""
+        self._aggregates.labels(what).set_function(count)
 
     def watch_pool(self, pool: str, states: Mapping[str, Callable[[], float]]) -> None:
         """Show the connections of *pool*, asked for at every scrape, one gauge for each state."""

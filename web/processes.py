@@ -84,9 +84,9 @@ class Processes:
             await asyncio.gather(*(_stop(member.process) for member in self._members))
 
     def banner(self) -> list[str]:
-        """Return where clients go, and where each feeding process tells of itself."""
-        clients = [member for member in self._members if member.role is not Role.FEEDS]
-        lines = [f"{_READY}{clients[0].address}/graphql" if clients else "Bargraph feeds"]
+        """Return where clients go, and where each other process tells of itself."""
+        clients = [member for member in self._members if member.role.answers]
+        lines = [f"{_READY}{clients[0].address}/graphql" if clients else "Bargraph runs"]
         for member in self._members:
             health = "" if member in clients else f", {member.address}/metrics"
             lines.append(f"Process    {member.name}: {member.process.pid}{health}")
@@ -106,11 +106,11 @@ class Processes:
         environment = {**self._environment, "ROLE": role}
         command = [sys.executable, "-m", "web", "serve", "--stop-with-parent"]
         inherited: tuple[int, ...] = ()
-        if role is Role.FEEDS:
-            environment["PORT"] = "0"
-        else:
+        if role.answers:
             inherited = (self._listener.fileno(),)
             command += ["--fd", str(inherited[0])]
+        else:
+            environment["PORT"] = "0"
         process = await asyncio.create_subprocess_exec(
             *command, env=environment, stdout=PIPE, pass_fds=inherited, start_new_session=True
         )

@@ -145,6 +145,7 @@ async def _run(
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # whom to believe is a setting of ours
             timeout_graceful_shutdown=_GRACE,
             ws=FramesProtocol,
             ws_max_size=settings.max_body,

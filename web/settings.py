@@ -23,7 +23,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from db.encryption import WeakKey, keys_in
 from market.errors import BargraphError
+from resolvers.identity.rules import Registration
+from web.limits.proxies import network_of
+from web.production import insecurities
 
 
 class WrongSettings(BargraphError):
@@ -33,11 +37,24 @@ class WrongSettings(BargraphError):
 
 
 class Role(StrEnum):
-    """What a process does: answer clients, feed what they watch, or both."""
+    """What a process does: answer clients, feed what they watch, run jobs, or all of it."""
 
     API = "api"
     FEEDS = "feeds"
+    JOBS = "jobs"
     ALL = "all"
+
+    @property
+    def answers(self) -> bool:
+        return self in {Role.API, Role.ALL}
+
+    @property
+    def feeds(self) -> bool:
+        return self in {Role.FEEDS, Role.ALL}
+
+    @property
+    def runs_jobs(self) -> bool:
+        return self in {Role.JOBS, Role.ALL}
 
 
 _HOST = r"([^\s:@\[\]]*|\[[0-9a-fA-F:.]+(%\w+)?\])(:\d{1,5})?"
@@ -79,6 +96,29 @@ def _key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _server_keys(keys: SecretStr) -> SecretStr:
+    try:
+        found = keys_in(keys.get_secret_value())
+    except WeakKey as error:
+        raise ValueError(f"must be 32 random bytes each: {error}") from None
+    if not found:
+        raise ValueError("must be 32 random bytes each: there is none")
+    return keys
+
+
+def _page(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return url.rstrip("/")
+
+
+def _sender(sender: str) -> str:
+    if not re.fullmatch(r"[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+", sender):
+        raise ValueError("must be an address, such as Bargraph <bars@example.com>")
+    return sender
+
+
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError("must be a folder that exists")
@@ -104,12 +144,35 @@ def _names(value: object) -> object:
     return value
 
 
+def _sources(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if not all(re.fullmatch(r"[^:\s]+:\S.*", name) for name in names or ()):
+        raise ValueError("must be names like binance:BTC/USDT")
+    return names
+
+
 def _origins(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for name in names or ():
         parts = urlsplit(name)
         if parts.scheme not in {"http", "https"} or name != f"{parts.scheme}://{parts.netloc}":
             raise ValueError("must be origins, each a scheme and a host, without a path")
     return names
+
+
+def _networks(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        try:
+            network_of(name)
+        except ValueError as error:
+            raise ValueError(
+                f"must be addresses or networks, such as 10.0.0.0/8: {error}"
+            ) from None
+    return names
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("must be a file that exists")
+    return path
 
 
 class Settings(BaseSettings):
@@ -119,6 +182,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to serve on")
     port: int = Field(8000, ge=0, le=65535, description="Port to serve on; 0 takes a free one")
+    env: Literal["development", "test", "production"] = Field(
+        "development",
+        description="`production` refuses to start with settings that are not secure, and keeps "
+        "names of the schema out of errors",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged"
     )
@@ -129,7 +197,7 @@ class Settings(BaseSettings):
     accounts_url: (
         Annotated[SecretStr, _url_of("mysql+asyncmy", "mariadb+asyncmy", "postgresql+asyncpg")]
         | None
-    ) = Field(None, description="Database for accounts; absent: embedded")
+    ) = Field(None, description="MariaDB or PostgreSQL for accounts; absent: beside the candles")
     redis_url: (
         Annotated[SecretStr, _url_of("redis", "rediss", "unix"), AfterValidator(_redis_options)]
         | None
@@ -141,9 +209,41 @@ class Settings(BaseSettings):
         Path(".bargraph"), description="Folder where the embedded servers keep theirs"
     )
     database_pool: int = Field(10, ge=1, le=500, description="Connections to PostgreSQL")
+    accounts_pool: int = Field(10, ge=1, le=500, description="Connections to the accounts database")
     redis_pool: int = Field(50, ge=2, le=5000, description="Connections to Redis")
     statement_timeout: float = Field(
         30, gt=0, le=3600, description="Seconds one SQL statement may take"
+    )
+
+    encryption_keys: Annotated[SecretStr, AfterValidator(_server_keys)] | None = Field(
+        None,
+        description="Keys that encrypt credentials, each 32 random bytes in base64, separated by "
+        "commas, the newest first; absent: made once in DATA_DIR",
+    )
+    token_keys: Annotated[SecretStr, AfterValidator(_server_keys)] | None = Field(
+        None, description="Keys that sign access tokens, likewise; the first one signs"
+    )
+    registration: Registration = Field(
+        Registration.OPEN, description="Who may register: `open`, `invitation` or `closed`"
+    )
+    public_url: Annotated[str, AfterValidator(_page)] | None = Field(
+        None,
+        description="Where people reach this server, for links in mails, such as "
+        "https://bars.example.com; absent: HOST and PORT",
+    )
+    smtp_url: Annotated[SecretStr, _url_of("smtp", "smtps")] | None = Field(
+        None,
+        description="Mail server, such as smtp://user:password@mail.example.com:587; absent: "
+        "mails are written to DATA_DIR/mail",
+    )
+    mail_from: Annotated[str, AfterValidator(_sender)] = Field(
+        "Bargraph <bargraph@localhost>", description="Sender of mails"
+    )
+    password_hashes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Passwords one process checks at a time; each takes 64 MiB and a core",
     )
 
     ccxt_exchanges: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
@@ -179,8 +279,24 @@ class Settings(BaseSettings):
     settle: float = Field(
         120, ge=0, le=86_400, description="Seconds after its close that a bar is looked at again"
     )
+    auto_backfill: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days that are filled by themselves when a chart without history is opened; "
+        "0: none",
+    )
     forming_ttl: float = Field(1, gt=0, le=60, description="Seconds a forming bar may be old")
-    role: Role = Field(Role.ALL, description="What this process does: `api`, `feeds` or `all`")
+    role: Role = Field(
+        Role.ALL, description="What this process does: `api`, `feeds`, `jobs` or `all`"
+    )
+    ingest: Annotated[
+        tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_sources)
+    ] = Field(
+        None,
+        description="Symbols whose trades are stored, such as binance:BTC/USDT, separated by "
+        "commas; absent: none",
+    )
     feed_grace: float = Field(
         30, ge=10, le=86_400, description="Seconds a live feed goes on after its last viewer left"
     )
@@ -194,12 +310,58 @@ class Settings(BaseSettings):
         1_000_000, ge=1000, description="Bytes of one HTTP request's body, or WebSocket message"
     )
 
+    max_cost: int = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="Points one operation may cost: about one for each bar, and each other field",
+    )
+    execution_timeout: float = Field(
+        30, gt=0, le=3600, description="Seconds one query or mutation may take"
+    )
+    rate_queries: int = Field(
+        1_200,
+        ge=0,
+        le=1_000_000,
+        description="Queries and subscriptions a minute from one address, and five times as many "
+        "of one user; 0: no limit",
+    )
+    rate_mutations: int = Field(
+        300, ge=0, le=1_000_000, description="Mutations a minute, likewise; 0: no limit"
+    )
+    rate_sockets: int = Field(
+        1_200,
+        ge=0,
+        le=1_000_000,
+        description="WebSockets and streams opened a minute, likewise; 0: no limit",
+    )
+    rate_logins: int = Field(
+        100,
+        ge=0,
+        le=1_000_000,
+        description="Tries to sign in a minute from one address, a tenth of it to one account; "
+        "passwords reset in an hour: a fifth, and a twentieth; 0: no limit",
+    )
+    trusted_proxies: Annotated[
+        tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_networks)
+    ] = Field(
+        None,
+        description="Addresses and networks of proxies whose X-Forwarded-For and Forwarded are "
+        "believed, separated by commas; absent: none",
+    )
+    introspection: bool = Field(True, description="Whether clients may ask for the schema")
+    graphiql: bool = Field(True, description="Whether GraphiQL is served")
+    trusted_documents: Annotated[Path, AfterValidator(_file)] | None = Field(
+        None,
+        description="JSON file of documents by SHA-256; no others are answered. Absent: all are",
+    )
+
     allowed_origins: Annotated[
         tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_origins)
     ] = Field(
         None,
-        description="Other sites whose pages may subscribe, such as https://app.example.com, "
-        "separated by commas; absent: none",
+        description="Other sites whose pages may subscribe and send mutations, such as "
+        "https://app.example.com, separated by commas; absent: none",
     )
     connection_init_timeout: float = Field(
         3, gt=0, le=300, description="Seconds a WebSocket has until its `connection_init`"
@@ -224,11 +386,14 @@ class Settings(BaseSettings):
 def load_settings(**overrides: Any) -> Settings:
     """Return the settings of this process. Raises `WrongSettings`, naming every wrong one."""
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         raise WrongSettings("\n".join(_line(each) for each in error.errors())) from None
     except (UnicodeDecodeError, OSError) as error:
         raise WrongSettings(f".env cannot be read: {type(error).__name__}") from None
+    if settings.env == "production" and (lines := list(insecurities(settings))):
+        raise WrongSettings("\n".join(lines))
+    return settings
 
 
 def _line(error: Mapping[str, Any]) -> str:

@@ -7,15 +7,24 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from graphql import OperationType
 from prometheus_client.parser import text_string_to_metric_families
+from strawberry.types.execution import PreExecutionError
 
 from db.embedded.servers import EmbeddedServers
 from db.migrations import migrate
 from market.clock import FixedClock
+from schema.build import build_schema
+from schema.context import Context
 from tests.api import Api, served_with, settings_over
 from tests.conftest import scratch_database
 from tests.fakes import FakeProvider, Market, minutes_between
-from web.bootstrap import SQL
+from web.bootstrap import SQL, wire
+from web.documents import Documents, Operation
+from web.graphql_request import GraphQLRequest
+from web.hot import HotRequests
+from web.meter import ChainMeter
+from web.metrics import Metrics
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -277,3 +286,28 @@ async def test_variables_that_nest_too_deep_to_be_told_apart_are_not_mixed_up(ch
     other = await chart.ask(BY_VARIABLES, series=series, last=3, unused=deep)
 
     assert len(other.data["candles"]["candles"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("type", "short"), [(OperationType.QUERY, True), (OperationType.MUTATION, False)]
+)
+async def test_what_a_mutation_answered_is_never_said_again(
+    embedded: EmbeddedServers, database_url: str, type: OperationType, short: bool
+) -> None:
+    text = (
+        '{ candles(series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1h"}) { hasEarlier } }'
+    )
+    asked = GraphQLRequest(text, None, None, None)
+    documents = Documents()
+    schema = build_schema([documents.extension])
+    meter = ChainMeter(Metrics())
+    settings = settings_over(embedded, database_url)
+    async with wire(settings, clock=FixedClock(NOW), meter=meter) as wired:
+        hot = HotRequests(wired.shared, documents, schema.core, meter=meter)
+        context = Context(wired.shared, takes_fragments=True)
+        result = await schema.execute(text, context_value=context)
+        assert not isinstance(result, PreExecutionError)
+
+        hot.learn(text, asked, Operation(type, None), context, result)
+
+        assert isinstance(await hot.again(text, asked), tuple) is short

@@ -33,8 +33,16 @@ WRONG = {
     "redis_prefix": (["two words", "*", "x" * 65], "pattern"),
     "data_dir": (["file"], "folder"),
     "database_pool": (["0", "501", "ten"], "at least 1, at most 500"),
+    "accounts_pool": (["0", "501"], "at least 1, at most 500"),
     "redis_pool": (["1", "5001", "inf"], "at least 2, at most 5000"),
     "statement_timeout": (["0", "nan", "inf", "3601", "soon"], "more than 0, at most 3600"),
+    "encryption_keys": (["short", "AAAA", "A" * 43 + "="], "32 random bytes"),
+    "token_keys": (["***", ","], "32 random bytes"),
+    "registration": (["anybody", "OPEN"], "'open', 'invitation' or 'closed'"),
+    "public_url": (["bars.example.com", "ftp://h", "https://h/?a=b"], "https://"),
+    "smtp_url": (["mail.example.com", "http://h", "smtp://h:x"], "smtp://|port"),
+    "mail_from": (["nobody", "a@b@c", "two words@h"], "address"),
+    "password_hashes": (["0", "65", "two"], "at least 1, at most 64"),
     "alpaca_key_id": (["two words", "\u00e9", "x" * 201], "without spaces"),
     "alpaca_secret_key": (["two words", "line\nbreak", "x" * 201], "without spaces"),
     "alpaca_feed": (["otc", "SIP", "best"], "'iex' or 'sip'"),
@@ -48,12 +56,25 @@ WRONG = {
     "max_bars": (["0", "100001", "1e3x"], "at least 1, at most 100000"),
     "max_pages": (["0", "1001", "nan"], "at least 1, at most 1000"),
     "settle": (["-1", "86401", "nan", "inf"], "at least 0, at most 86400"),
+    "auto_backfill": (["-1", "36501", "7.5", "nan"], "at least 0, at most 36500"),
     "forming_ttl": (["0", "61", "nan", "-inf"], "more than 0, at most 60"),
     "cache_bytes": (["-1", "64MB"], "at least 0"),
     "encoded_bytes": (["-1", "inf"], "at least 0"),
     "max_body": (["999", "1MB"], "at least 1000"),
-    "role": (["bots", "API"], "'api', 'feeds' or 'all'"),
+    "role": (["bots", "API"], "'api', 'feeds', 'jobs' or 'all'"),
+    "ingest": (["sim", "sim:", ":BTC/USDT", "sim:BTC/USDT,kraken"], "like binance:BTC/USDT"),
     "feed_grace": (["9", "86401", "nan"], "at least 10, at most 86400"),
+    "env": (["prod", "PRODUCTION"], "'development', 'test' or 'production'"),
+    "max_cost": (["99", "10000001", "1e3x"], "at least 100, at most 10000000"),
+    "execution_timeout": (["0", "3601", "nan"], "more than 0, at most 3600"),
+    "rate_queries": (["-1", "1000001"], "at least 0, at most 1000000"),
+    "rate_mutations": (["-1", "1000001"], "at least 0, at most 1000000"),
+    "rate_sockets": (["-1", "1000001"], "at least 0, at most 1000000"),
+    "rate_logins": (["-1", "1000001"], "at least 0, at most 1000000"),
+    "trusted_proxies": (["proxy", "10.0.0.0/33", "0.0.0.0/0", "::/0"], "10.0.0.0/8"),
+    "introspection": (["perhaps", "2"], "boolean"),
+    "graphiql": (["perhaps", "2"], "boolean"),
+    "trusted_documents": (["absent", "folder"], "file that exists"),
     "allowed_origins": (["app.example", "https://a.example/", "file://x", "*"], "origins"),
     "connection_init_timeout": (["0", "301", "nan"], "more than 0, at most 300"),
     "max_connections": (["0", "1000001"], "at least 1, at most 1000000"),
@@ -62,6 +83,7 @@ WRONG = {
 }
 ANYTHING_GOES = {"host", "ccxt_exchanges"}
 SECRET = {"database_url", "accounts_url", "redis_url", "alpaca_key_id", "alpaca_secret_key"}
+SECRET |= {"encryption_keys", "token_keys", "smtp_url"}
 
 
 def test_every_setting_is_tried_with_a_wrong_value():

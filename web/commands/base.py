@@ -31,5 +31,5 @@ def log_to_terminal(level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for chatty in ("asyncio", "ccxt", "urllib3", "uvicorn", "websockets"):
+    for chatty in ("alembic", "asyncio", "ccxt", "taskiq", "urllib3", "uvicorn", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

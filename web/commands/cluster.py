@@ -13,11 +13,12 @@ def register(commands: Commands) -> None:
     clustering = commands.add_parser("cluster", help="serve by several processes of each role")
     clustering.add_argument("--api", type=count, default=2, help="processes that answer clients")
     clustering.add_argument("--feeds", type=count, default=2, help="processes that feed them")
+    clustering.add_argument("--jobs", type=count, default=1, help="processes that run jobs")
     clustering.set_defaults(run=_cluster)
 
 
 def _cluster(chosen: argparse.Namespace) -> int:
-    serve_by_many(["api"] * chosen.api + ["feeds"] * chosen.feeds)
+    serve_by_many(["api"] * chosen.api + ["feeds"] * chosen.feeds + ["jobs"] * chosen.jobs)
     return 0
 
 

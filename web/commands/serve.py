@@ -17,7 +17,9 @@ def register(commands: Commands) -> None:
         "--stop-with-parent", action="store_true", help="stop when the starting process ends"
     )
     serving.add_argument(
-        "--role", choices=("api", "feeds", "all"), help="answer clients, feed them, or both"
+        "--role",
+        choices=("api", "feeds", "jobs", "all"),
+        help="answer clients, feed them, run jobs, or all of it",
     )
     serving.add_argument(
         "--workers", type=count, default=1, help="processes that share the address"

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import strawberry
 import uvicorn
+from graphql import GraphQLSchema
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
@@ -22,13 +23,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from market.errors import BadInput, ProviderUnavailable
+from resolvers.callers import Caller, check_local
 from resolvers.live import Shown
 from schema.build import BargraphSchema
 from schema.errors import format_error
 from schema.executor import BarExecutor
 from schema.scalars import SCALARS
+from web.callers import caller_of
 from web.documents import Documents
 from web.graphql_http import GraphQLEndpoint
+from web.limits.gate import Gate
 from web.live.connection import Greet
 from web.live.counts import LiveCounts
 from web.live.endpoint import Live, greet_everyone
@@ -36,6 +40,7 @@ from web.live.execution import Executions
 from web.live.frames import FramesProtocol
 from web.live.limits import LiveLimits
 from web.live.messages import PROTOCOL
+from web.live.origin import Origins
 from web.metrics import Metrics
 from web.persisted import PersistedQueries
 
@@ -50,6 +55,9 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+MakesGate = Callable[[GraphQLSchema], Gate]
 
 
 @strawberry.type
@@ -172,6 +180,11 @@ class Mutation:
     def add(self, number: int) -> int:
         return number + 1
 
+    @strawberry.mutation
+    def guarded(self, info: strawberry.Info) -> str:
+        check_local(info.context.caller, "This")
+        return "done"
+
 
 @strawberry.type
 class Subscription:
@@ -187,6 +200,10 @@ class Subscription:
                 yield number
         finally:
             stage.running -= 1
+
+    @strawberry.subscription
+    async def local(self, info: strawberry.Info) -> AsyncIterator[bool]:
+        yield info.context.caller.local
 
     @strawberry.subscription
     async def ticks(
@@ -223,6 +240,7 @@ class Subscription:
 @dataclass
 class Context:
     stage: Stage
+    caller: Caller
     takes_fragments: bool = True
     fragments: int = 0
 
@@ -231,7 +249,11 @@ class Stage:
     """What resolvers and tests have in common."""
 
     def __init__(
-        self, limits: LiveLimits, origins: Iterable[str] = (), greet: Greet = greet_everyone
+        self,
+        limits: LiveLimits,
+        origins: Iterable[str] = (),
+        greet: Greet = greet_everyone,
+        gate: MakesGate | None = None,
     ) -> None:
         self.tapes: dict[int, Tape] = {}
         self.running = 0
@@ -251,7 +273,9 @@ class Stage:
             execution_context_class=BarExecutor,
             config=StrawberryConfig(scalar_map=SCALARS),
         )
+        self.gate = gate(schema.core) if gate is not None else None
         executions = Executions(
+            gate=self.gate,
             schema=schema,
             documents=self.documents,
             context=self.context,
@@ -259,24 +283,31 @@ class Stage:
             persisted=PersistedQueries(None, prefix=""),
         )
         self.live = Live(
-            executions, limits=limits, counts=self.counts, origins=origins, greet=greet
+            executions,
+            limits=limits,
+            counts=self.counts,
+            origins=origins,
+            greet=greet,
+            gate=self.gate,
         )
         self.endpoint = GraphQLEndpoint(
             schema=schema,
             documents=self.documents,
-            context=lambda _: self.context(),
+            context=lambda request: self.context(caller_of(request)),
             format_error=format_error,
             persisted=PersistedQueries(None, prefix=""),
             metrics=metrics,
             live=self.live,
+            gate=self.gate,
+            origins=Origins(origins),
         )
         self.app = Starlette(
             routes=[Route("/graphql", self.endpoint), WebSocketRoute("/graphql", self.live)]
         )
 
-    def context(self) -> Context:
+    def context(self, caller: Caller) -> Context:
         self.contexts += 1
-        return Context(self)
+        return Context(self, caller)
 
     def tape(self, of: int = 1) -> Tape:
         return self.tapes.setdefault(of, Tape())
@@ -403,10 +434,11 @@ async def served(
     send_buffer: int | None = None,
     origins: Iterable[str] = (),
     greet: Greet = greet_everyone,
+    gate: MakesGate | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve a stage; *send_buffer* is the system's buffer for what a client has not read."""
     limits = limits or LiveLimits()
-    stage = Stage(limits, origins, greet)
+    stage = Stage(limits, origins, greet, gate)
     with socket.socket() as listener:
         if send_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

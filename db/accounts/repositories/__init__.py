@@ -1,0 +1,1 @@
+"""What is read from and written to the tables of accounts; each file has one kind of rows."""

@@ -1,0 +1,160 @@
+"""What admins do about others: invite, give roles, shut out and let in again; who did what.
+
+*actor* None stands for whoever is at the server's machine and runs a command.
+"""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from db.accounts.accounts import Transaction
+from db.accounts.errors import NotFound
+from db.accounts.permissions import Permission, Role
+from db.accounts.repositories.audit import Entry
+from db.accounts.repositories.one_time import Invitation
+from db.accounts.repositories.users import User, name_key
+from resolvers.identity import letters
+from resolvers.identity.checked import checked_email
+from resolvers.identity.failures import LastAdmin
+from resolvers.identity.identity import Identity
+from resolvers.identity.principal import Origin, Principal
+from resolvers.identity.tokens import digest_of, new_token
+
+
+async def invite(
+    identity: Identity,
+    actor: Principal | None,
+    *,
+    role: Role,
+    email: str | None,
+    origin: Origin,
+) -> SecretStr:
+    """Make an invitation, mail it if it is for an address, and return its token.
+
+    Raises `TooMany`, `BadInput`, `Forbidden`.
+    """
+    _check(actor)
+    if email is not None:
+        checked_email(email)
+    now, token = identity.now(), new_token()
+    invited_by = None if actor is None else actor.user_id
+    invitation = Invitation(
+        role,
+        None if email is None else name_key(email),
+        invited_by,
+        now + identity.rules.invitation,
+    )
+    async with identity.accounts.transaction() as transaction:
+        await transaction.one_time.keep_invitation(
+            digest_of(token.get_secret_value()), invitation, at=now
+        )
+        await transaction.audit.add(
+            identity.entry("invite", origin, user_id=None, actor_id=invited_by, target=role.value)
+        )
+    if email is not None:
+        identity.mailer.post(letters.invitation(email, identity.rules.public_url, token))
+    return token
+
+
+async def users(
+    identity: Identity, actor: Principal | None, *, first: int, after: str | None = None
+) -> list[User]:
+    """Return at most *first* users by name, those after the username *after*."""
+    _check(actor)
+    async with identity.accounts.transaction() as transaction:
+        return await transaction.users.page(first=first, after=after)
+
+
+async def set_role(
+    identity: Identity, actor: Principal | None, username: str, role: Role, *, origin: Origin
+) -> User:
+    """Give a user another role, which counts at their next check.
+
+    Raises `NotFound`, `LastAdmin`, `Forbidden`.
+    """
+    _check(actor)
+    async with identity.accounts.transaction() as transaction:
+        user = await transaction.users.named(username)
+        if user is None:
+            raise NotFound("user")
+        if user.role is Role.ADMIN and role is not Role.ADMIN:
+            await _check_other_admin(transaction, user)
+        await transaction.users.change(user.id, role=role)
+        await transaction.audit.add(
+            identity.entry(
+                "set-role",
+                origin,
+                user_id=user.id,
+                actor_id=None if actor is None else actor.user_id,
+                target=role.value,
+            )
+        )
+    identity.checks.forget(user.id)
+    return user
+
+
+async def set_disabled(
+    identity: Identity,
+    actor: Principal | None,
+    username: str,
+    disabled: bool,
+    *,
+    origin: Origin,
+) -> User:
+    """Shut a user out, everywhere and at once, or let them in again.
+
+    Raises `NotFound`, `LastAdmin`, `Forbidden`.
+    """
+    _check(actor)
+    async with identity.accounts.transaction() as transaction:
+        user = await transaction.users.named(username)
+        if user is None:
+            raise NotFound("user")
+        if disabled and user.role is Role.ADMIN:
+            await _check_other_admin(transaction, user)
+        await transaction.users.change(user.id, disabled_at=identity.now() if disabled else None)
+        if disabled:
+            await transaction.sessions.end_all(user.id)
+        await transaction.audit.add(
+            identity.entry(
+                "disable" if disabled else "enable",
+                origin,
+                user_id=user.id,
+                actor_id=None if actor is None else actor.user_id,
+            )
+        )
+    identity.checks.forget(user.id)
+    return user
+
+
+async def audit_log(
+    identity: Identity,
+    principal: Principal,
+    *,
+    first: int,
+    before: int | None = None,
+    everybody: bool = False,
+    action: str | None = None,
+) -> list[Entry]:
+    """Return at most *first* lines older than the line *before*, the newest first.
+
+    The principal's own, or for admins those of *everybody*. Raises `Forbidden`.
+    """
+    principal.check(Permission.AUDIT_READ_ALL if everybody else Permission.ACCOUNT_READ)
+    async with identity.accounts.transaction() as transaction:
+        return await transaction.audit.page(
+            first=first,
+            before=before,
+            user_id=None if everybody else principal.user_id,
+            action=action,
+        )
+
+
+def _check(actor: Principal | None) -> None:
+    if actor is not None:
+        actor.check(Permission.USERS_CHANGE)
+
+
+async def _check_other_admin(transaction: Transaction, user: User) -> None:
+    if not await transaction.users.other_admins(user.id):
+        raise LastAdmin

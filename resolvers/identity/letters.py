@@ -1,0 +1,66 @@
+"""The mails of identity. Tokens stand behind a `#`, which browsers send to no server."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from resolvers.identity.principal import Mail
+
+
+def verification(to: str, public_url: str, token: SecretStr) -> Mail:
+    return Mail(
+        to,
+        "Verify your address",
+        SecretStr(
+            f"Follow this link to verify your address at Bargraph:\n\n"
+            f"{public_url}/verify#token={token.get_secret_value()}\n\n"
+            f"If you did not ask for it, do nothing.\n"
+        ),
+    )
+
+
+def registered_already(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "You have an account already",
+        SecretStr(
+            f"Somebody tried to register with your address at Bargraph, where you have an account\n"
+            f"already. If it was you and you forgot the password, set a new one:\n\n"
+            f"{public_url}/forgotten\n\n"
+            f"If it was not you, do nothing.\n"
+        ),
+    )
+
+
+def password_reset(to: str, public_url: str, token: SecretStr) -> Mail:
+    return Mail(
+        to,
+        "Set a new password",
+        SecretStr(
+            f"Follow this link to set a new password at Bargraph:\n\n"
+            f"{public_url}/reset-password#token={token.get_secret_value()}\n\n"
+            f"It works once, for an hour. If you did not ask for it, do nothing.\n"
+        ),
+    )
+
+
+def password_changed(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "Your password was changed",
+        SecretStr(
+            f"The password of your account at Bargraph was changed just now.\n"
+            f"If it was not you, set a new one at once:\n\n{public_url}/forgotten\n"
+        ),
+    )
+
+
+def invitation(to: str, public_url: str, token: SecretStr) -> Mail:
+    return Mail(
+        to,
+        "You are invited",
+        SecretStr(
+            f"You are invited to Bargraph. Make your account here:\n\n"
+            f"{public_url}/register#invitation={token.get_secret_value()}\n"
+        ),
+    )

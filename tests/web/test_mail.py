@@ -1,0 +1,196 @@
+"""Mail: to a server or into a folder, in the background, without its token in any log."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import logging
+import stat
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from market.clock import FixedClock
+from resolvers.identity.principal import Mail
+from tests.accounts import START_MS
+from web import mail as mail_module
+from web.mail import Delivery, FolderDelivery, Post, SmtpDelivery
+
+TOKEN = "canary-token-in-a-mail"
+LETTER = Mail("ada@example.com", "Set a new password", SecretStr(f"https://h/#token={TOKEN}\n"))
+
+
+@asynccontextmanager
+async def posting(delivery: Delivery):
+    post = Post(delivery, sender="Bargraph <bars@example.com>", clock=FixedClock(START_MS))
+    running = asyncio.create_task(post.run())
+    try:
+        yield post
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+class SmtpServer:
+    """A mail server of one client at a time, that refuses *refusals* mails before it takes one."""
+
+    def __init__(self, *, refusals: int = 0, starttls: bool = False) -> None:
+        self.refusals = refusals
+        self.starttls = starttls
+        self.taken: list[bytes] = []
+        self.said: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 test\r\n")
+        while line := await reader.readline():
+            self.said.append(line)
+            word = line.strip().upper().partition(b" ")[0]
+            if word == b"EHLO":
+                writer.write(b"250-test\r\n250 AUTH PLAIN\r\n")
+            elif word == b"DATA":
+                writer.write(b"354 go on\r\n")
+                message = await reader.readuntil(b"\r\n.\r\n")
+                if self.refusals:
+                    self.refusals -= 1
+                    writer.write(b"451 ada@example.com not now\r\n")
+                else:
+                    self.taken.append(message)
+                    writer.write(b"250 taken\r\n")
+            elif word == b"QUIT":
+                writer.write(b"221 bye\r\n")
+                break
+            else:
+                writer.write(b"250 ok\r\n")
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def smtp(server: SmtpServer, host: str = "127.0.0.1"):
+    listening = await asyncio.start_server(server.serve, host, 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening:
+        yield SecretStr(f"smtp://127.0.0.1:{port}")
+
+
+async def test_a_mail_reaches_the_server_as_it_was_written() -> None:
+    server = SmtpServer()
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LETTER)
+        await post.drain(5)
+
+    message = email.message_from_bytes(server.taken[0], policy=email.policy.default)
+    assert message["To"] == "ada@example.com"
+    assert message["From"] == "Bargraph <bars@example.com>"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert f"#token={TOKEN}" in message.get_content()
+
+
+async def test_a_mail_not_taken_at_first_is_sent_again_and_the_log_quotes_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mail_module, "_PAUSES", (0.0, 0.0))
+    caplog.set_level(logging.DEBUG)
+    server = SmtpServer(refusals=2)
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LETTER)
+        await post.drain(5)
+
+    assert len(server.taken) == 1
+    assert "not taken" in caplog.text
+    assert TOKEN not in caplog.text
+    assert "ada@example.com" not in caplog.text
+
+
+async def test_one_that_is_never_taken_is_given_up_and_the_next_one_goes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mail_module, "_PAUSES", (0.0,))
+    server = SmtpServer(refusals=2)
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LETTER)
+        post.post(LETTER)
+        await post.drain(5)
+
+    assert len(server.taken) == 1
+    assert "given up" in caplog.text
+
+
+async def test_a_mail_that_cannot_be_written_is_given_up_and_the_next_one_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with posting(FolderDelivery(tmp_path)) as post:
+        post.post(Mail("ada@example.com\nBcc: all@example.com", "Subject", SecretStr(TOKEN)))
+        post.post(LETTER)
+        await post.drain(5)
+
+    (path,) = tmp_path.iterdir()
+    assert "To: ada@example.com" in path.read_text()
+    assert "given up" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+async def test_a_server_elsewhere_is_told_nothing_without_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mail_module, "_PAUSES", ())
+    server = SmtpServer()
+    # 127.0.0.2 is this machine too, but not by a name that says so.
+    async with smtp(server, "127.0.0.2") as url:
+        elsewhere = SecretStr(
+            url.get_secret_value().replace("//127.0.0.1", "//user:hunter2@127.0.0.2")
+        )
+        async with posting(SmtpDelivery(elsewhere)) as post:
+            post.post(LETTER)
+            await post.drain(5)
+
+    assert server.taken == []
+    assert not any(b"MAIL" in line.upper() or b"AUTH" in line.upper() for line in server.said)
+
+
+async def test_without_a_server_a_mail_is_written_for_its_owner_and_the_log_says_where(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "mail"
+    async with posting(FolderDelivery(folder)) as post:
+        post.post(LETTER)
+        await post.drain(5)
+
+    (path,) = folder.iterdir()
+    assert f"#token={TOKEN}" in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert str(path) in caplog.text
+    assert TOKEN not in caplog.text
+    assert "ada" not in caplog.text
+
+
+async def test_the_folder_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail_module, "_MOST_KEPT", 3)
+    async with posting(FolderDelivery(tmp_path)) as post:
+        for number in range(5):
+            post.post(Mail("ada@example.com", f"Number {number}", SecretStr("text")))
+        await post.drain(5)
+
+    found = sorted(path.read_text().partition("Subject: ")[2][:8] for path in tmp_path.iterdir())
+    assert found == ["Number 2", "Number 3", "Number 4"]
+
+
+async def test_more_than_may_wait_are_dropped_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    post = Post(FolderDelivery(tmp_path), sender="a@example.com", clock=FixedClock(START_MS))
+
+    for _ in range(1_001):
+        post.post(LETTER)
+
+    assert "dropped" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_a_mail_does_not_show_its_text() -> None:
+    assert TOKEN not in repr(LETTER)

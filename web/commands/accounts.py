@@ -1,0 +1,223 @@
+"""`python -m web accounts`: the first admin, invitations, roles, and keys of credentials."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from web.commands.base import Commands, log_to_terminal
+
+if TYPE_CHECKING:
+    from web.accounts_wiring import AccountsParts
+    from web.settings import Settings
+
+_ROLES = ("admin", "user", "read-only")
+_MOST_ROUNDS = 10
+_PAGE = 500
+
+_Action = Callable[["AccountsParts", "Settings", argparse.Namespace], Awaitable[int]]
+
+
+def register(commands: Commands) -> None:
+    accounts = commands.add_parser("accounts", help="make admins, invite, give roles, rotate keys")
+    actions = accounts.add_subparsers(dest="action", required=True)
+
+    admin = actions.add_parser("create-admin", help="make an admin; asks for the password")
+    admin.add_argument("username")
+    admin.add_argument("email")
+    admin.add_argument(
+        "--password-stdin", action="store_true", help="read the password from standard input"
+    )
+    admin.set_defaults(run=_run(_create_admin))
+
+    inviting = actions.add_parser("invite", help="print an invitation, and mail it if to somebody")
+    inviting.add_argument("--email", help="whom it is for; absent: for whoever has it")
+    inviting.add_argument("--role", choices=_ROLES, default="user")
+    inviting.set_defaults(run=_run(_invite))
+
+    listing = actions.add_parser("list", help="list the users")
+    listing.set_defaults(run=_run(_list))
+
+    role = actions.add_parser("set-role", help="give a user another role")
+    role.add_argument("username")
+    role.add_argument("role", choices=_ROLES)
+    role.set_defaults(run=_run(_set_role))
+
+    for name, disabled, words in (
+        ("disable", True, "shut a user out, at once"),
+        ("enable", False, "let a user in again"),
+    ):
+        switching = actions.add_parser(name, help=words)
+        switching.add_argument("username")
+        switching.set_defaults(run=_run(_set_disabled), disabled=disabled)
+
+    rotating = actions.add_parser(
+        "rotate-keys", help="encrypt all credentials under the newest key, while the server runs"
+    )
+    rotating.set_defaults(run=_run(_rotate_keys))
+    dropping = actions.add_parser(
+        "drop-keys", help="forget keys in DATA_DIR that nothing is encrypted under any more"
+    )
+    dropping.set_defaults(run=_run(_drop_keys))
+
+
+def _run(action: _Action) -> Callable[[argparse.Namespace], int]:
+    def run(chosen: argparse.Namespace) -> int:
+        from web.settings import load_settings  # noqa: PLC0415 - a wrong one shows at once
+
+        settings = load_settings()
+        log_to_terminal(settings.log_level)
+        return asyncio.run(_with_accounts(settings, action, chosen))
+
+    return run
+
+
+async def _with_accounts(settings: Settings, action: _Action, chosen: argparse.Namespace) -> int:
+    from web.accounts_wiring import NoVenues, open_accounts  # noqa: PLC0415 - heavy
+    from web.background import Background  # noqa: PLC0415
+    from web.clock import SystemClock  # noqa: PLC0415
+
+    async with (
+        _candles_url(settings) as candles_url,
+        open_accounts(
+            settings, candles_url, clock=SystemClock(), background=Background(), probe=NoVenues()
+        ) as parts,
+    ):
+        return await action(parts, settings, chosen)
+
+
+@asynccontextmanager
+async def _candles_url(settings: Settings) -> AsyncIterator[str]:
+    """Yield where candles are; the embedded servers run for as long as they are needed."""
+    from db.embedded.servers import embedded_servers  # noqa: PLC0415 - heavy
+
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+    elif settings.accounts_url is not None:
+        yield ""
+    else:
+        async with embedded_servers(settings.data_dir) as embedded:
+            yield embedded.postgres_url
+
+
+async def _create_admin(
+    parts: AccountsParts, settings: Settings, chosen: argparse.Namespace
+) -> int:
+    from pydantic import SecretStr  # noqa: PLC0415
+
+    from resolvers.identity.registering import Wanted, create_admin  # noqa: PLC0415
+
+    password = await asyncio.to_thread(_asked_password, chosen.password_stdin)
+    if password is None:
+        print("The passwords differ.", file=sys.stderr)
+        return 1
+    wanted = Wanted(chosen.username, chosen.email, SecretStr(password))
+    admin = await create_admin(parts.identity, wanted)
+    print(f"{admin.username} is an admin.")
+    return 0
+
+
+def _asked_password(from_stdin: bool) -> str | None:
+    """Return the password that was typed, None if it was not typed the same way twice."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    return password if getpass.getpass("Again: ") == password else None
+
+
+async def _invite(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
+    from db.accounts.permissions import Role  # noqa: PLC0415
+    from resolvers.identity.administration import invite  # noqa: PLC0415
+    from resolvers.identity.principal import Origin  # noqa: PLC0415
+
+    token = await invite(
+        parts.identity, None, role=Role(chosen.role), email=chosen.email, origin=Origin()
+    )
+    # On standard output and nowhere else: whoever has it can register.
+    print(token.get_secret_value())
+    return 0
+
+
+async def _list(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
+    from resolvers.identity.administration import users  # noqa: PLC0415
+
+    after = None
+    while True:
+        page = await users(parts.identity, None, first=_PAGE, after=after)
+        for user in page:
+            state = "disabled" if user.disabled_at else "" if user.email_verified_at else "new"
+            print(f"{user.username}  {user.role}  {user.email}  {state}".rstrip())
+        if len(page) < _PAGE:
+            return 0
+        after = page[-1].username
+
+
+async def _set_role(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
+    from db.accounts.permissions import Role  # noqa: PLC0415
+    from resolvers.identity.administration import set_role  # noqa: PLC0415
+    from resolvers.identity.principal import Origin  # noqa: PLC0415
+
+    user = await set_role(parts.identity, None, chosen.username, Role(chosen.role), origin=Origin())
+    print(f"{user.username} has the role {chosen.role}.")
+    return 0
+
+
+async def _set_disabled(
+    parts: AccountsParts, settings: Settings, chosen: argparse.Namespace
+) -> int:
+    from resolvers.identity.administration import set_disabled  # noqa: PLC0415
+    from resolvers.identity.principal import Origin  # noqa: PLC0415
+
+    user = await set_disabled(
+        parts.identity, None, chosen.username, chosen.disabled, origin=Origin()
+    )
+    print(f"{user.username} is {'shut out' if chosen.disabled else 'let in'}.")
+    return 0
+
+
+async def _rotate_keys(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
+    from db.accounts.rewrapping import keys_in_use, rewrap_all  # noqa: PLC0415
+    from web.accounts_wiring import ENCRYPTION_FILE, key_ring  # noqa: PLC0415
+    from web.key_file import add_key  # noqa: PLC0415
+
+    ring = parts.ring
+    if settings.encryption_keys is None:
+        # A server that runs reads the file again when it meets a row under the new key.
+        add_key(settings.data_dir / ENCRYPTION_FILE)
+        ring = key_ring(settings)
+    for _ in range(_MOST_ROUNDS):
+        # A server may have written under the key before while a round went on.
+        wrapped = await rewrap_all(parts.engine, ring)
+        if not wrapped:
+            break
+        print(f"{wrapped} rows are under the key {ring.newest} now.")
+    others = await keys_in_use(parts.engine)
+    others.pop(ring.newest, None)
+    for key, rows in others.items():
+        print(f"{rows} rows are still under the key {key}: run this again.")
+    if not others:
+        print(f"Everything is under the key {ring.newest}.")
+    return 1 if others else 0
+
+
+async def _drop_keys(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
+    from db.accounts.rewrapping import keys_in_use  # noqa: PLC0415
+    from db.encryption import key_id_of  # noqa: PLC0415
+    from web.accounts_wiring import ENCRYPTION_FILE  # noqa: PLC0415
+    from web.key_file import keep_keys, read_keys  # noqa: PLC0415
+
+    if settings.encryption_keys is not None:
+        print("The keys are in ENCRYPTION_KEYS: take old ones out there.", file=sys.stderr)
+        return 1
+    path = settings.data_dir / ENCRYPTION_FILE
+    keys = read_keys(path)
+    in_use = await keys_in_use(parts.engine)
+    kept = [key for at, key in enumerate(keys) if at == 0 or key_id_of(key) in in_use]
+    keep_keys(path, kept)
+    print(f"Keys forgotten: {len(keys) - len(kept)}, kept: {len(kept)}.")
+    return 0

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from datasources.compose import Stock, allowed, buckets_in, compose, select, spans_of
 from datasources.found import Base, Found, Head, Want
 from datasources.plan import builds, native_grid, offer_of
@@ -14,7 +16,9 @@ from db.candles import CandleStore
 from db.stored import SeriesKey, SeriesState, Wanted
 from market.bars import Bars
 from market.buckets import Buckets
+from market.calendars import calendar
 from market.errors import StoreUnavailable
+from market.instrument import Series, Session
 from market.timeframe import Timeframe
 from market.window import Spans, Window
 from plugins.registry import Registry
@@ -31,15 +35,45 @@ def head_of(state: SeriesState) -> Head:
 
 
 _NEVER = -(2**62)
+_WORTH_MAKING = 7
+"""Stored bars a bucket; for fewer, reading them is as fast (decision record 10)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Bars of one base that open in *window*, through a view or (None) as they are stored."""
+    """Bars of one base that open in *window*, through a view or (None) as they are stored.
+
+    With *buckets*, whose hull *window* is, the store makes one bar of the stored ones in each.
+    """
 
     base: Base
     view: Timeframe | None
     window: Window
+    buckets: Buckets | None = None
+
+
+def made_by_store(
+    series: Series, base: Base, view: Timeframe | None, buckets: Buckets
+) -> Buckets | None:
+    """Return what the store had best make bars for itself; None: let it send its own.
+
+    Every stored bar inside counts: for days and longer of a session these are the sessions, of
+    which the buckets are made then. None where a bucket ends within a session.
+    """
+    if view is not None or base.native:
+        return None
+    if series.timeframe.nominal < _WORTH_MAKING * base.timeframe.nominal:
+        return None
+    rules = calendar(series.calendar)
+    if series.session is Session.ALL or rules.around_the_clock or series.timeframe.step:
+        return buckets
+    opens, closes = rules.sessions(buckets.hull, series.session)
+    first = np.searchsorted(buckets.closes, opens, side="right")
+    touched = np.searchsorted(buckets.opens, closes) > first
+    opens, closes, first = opens[touched], closes[touched], first[touched]
+    if (opens < buckets.opens[first]).any() or (closes > buckets.closes[first]).any():
+        return None
+    return Buckets(opens, closes)
 
 
 class Aggregates:
@@ -91,7 +125,8 @@ class Aggregates:
                     if len(buckets):
                         turn.append(i)
                         runs.append(buckets)
-                        reads.append(Read(bases[i][depth], view, buckets.hull))
+                        made = made_by_store(want.series, bases[i][depth], view, buckets)
+                        reads.append(Read(bases[i][depth], view, buckets.hull, made))
             answers = await self.read(reads)
             for i, buckets, read, (head, bars) in zip(turn, runs, reads, answers, strict=True):
                 if head is None or head.known is None:
@@ -138,7 +173,7 @@ class Aggregates:
             return []
         try:
             answers = await self._store.snapshot(
-                [Wanted(key_of(read.base), read.window, read.view) for read in reads]
+                [Wanted(key_of(read.base), read.window, read.view, read.buckets) for read in reads]
             )
         except StoreUnavailable as away:
             self.note_away(away)

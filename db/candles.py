@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import asyncpg
 from db import rows, statements
 from db.binary import clipped
 from db.errors import store_failures
+from db.slices import arguments
 from db.staging import check, merge
 from db.stored import (
     ChangeLog,
@@ -75,18 +77,17 @@ class CandleStore:
     async def snapshot(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return states and bars, all as of one instant, in the order of *wanted*. One statement.
 
-        Raises `KeyError` for a view there is none of.
+        Where a sum is greater than the database can add up, the stored bars themselves come instead
+        of those to be made of them. Raises `KeyError` for a view there is none of.
         """
         if any(w.view is not None for w in wanted):
             await self.views()
         async with self._connection() as connection:
-            found = await connection.fetch(
-                statements.SNAPSHOT,
-                *rows.names([w.key for w in wanted]),
-                [0 if w.view is None else self._levels[w.view] for w in wanted],
-                [clipped(w.window.since) for w in wanted],
-                [clipped(w.window.until) for w in wanted],
-            )
+            try:
+                found = await self._read(connection, wanted)
+            except asyncpg.NumericValueOutOfRangeError:
+                stored = [replace(w, buckets=None) for w in wanted]
+                found = await self._read(connection, stored)
         states = self._noted([w.key for w in wanted], [rows.state(row) for row in found])
         return [Found(state, rows.bars(row)) for state, row in zip(states, found, strict=True)]
 
@@ -178,6 +179,33 @@ class CandleStore:
         if row is None:
             raise LookupError(f"there is no series {series_id}")
         return ChangeLog(rows.changes(row), pruned=row["pruned"], head=row["head"])
+
+    async def _read(
+        self, connection: asyncpg.Connection, wanted: Sequence[Wanted]
+    ) -> list[asyncpg.Record]:
+        """Return the rows of *wanted* in its order."""
+        read = [w for w in wanted if w.buckets is None]
+        made = [(w.key, w.buckets) for w in wanted if w.buckets is not None]
+        to_read = (
+            *rows.names([w.key for w in read]),
+            [0 if w.view is None else self._levels[w.view] for w in read],
+            [clipped(w.window.since) for w in read],
+            [clipped(w.window.until) for w in read],
+        )
+        found: list[asyncpg.Record]
+        if not made:
+            found = await connection.fetch(statements.SNAPSHOT, *to_read)
+            return found
+        to_make = (
+            *rows.names([key for key, _ in made]),
+            *arguments([buckets for _, buckets in made]),
+        )
+        if not read:
+            found = await connection.fetch(statements.MADE, *to_make)
+            return found
+        found = await connection.fetch(statements.SNAPSHOT_AND_MADE, *to_read, *to_make)
+        first, second = iter(found[: len(read)]), iter(found[len(read) :])
+        return [next(first if w.buckets is None else second) for w in wanted]
 
     def _noted(
         self, keys: Sequence[SeriesKey], states: list[SeriesState | None]

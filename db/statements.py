@@ -30,6 +30,25 @@ LEVELS = "SELECT level, timeframe FROM preaggregation_configs ORDER BY level DES
 
 SNAPSHOT = f"SELECT * FROM read_bars({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])"
 
+
+def _made_bars(first: int) -> str:
+    """Return the call whose arguments begin with the parameter *first*."""
+    kinds = ["text"] * 7 + ["integer"] * 2 + ["bigint"] * 3
+    return f"made_bars({', '.join(f'${n}::{kind}[]' for n, kind in enumerate(kinds, first))})"
+
+
+MADE = f"SELECT * FROM {_made_bars(1)}"
+
+# Three statements, because each half costs a tenth of a millisecond where nothing is asked of it,
+# and several with TimescaleDB, which plans them for the times at hand.
+SNAPSHOT_AND_MADE = f"""
+    SELECT 1 AS half, r.*
+    FROM read_bars({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[]) WITH ORDINALITY r
+    UNION ALL
+    SELECT 2, m.* FROM {_made_bars(11)} WITH ORDINALITY m
+    ORDER BY half, ordinality
+"""
+
 CHANGES = """
     SELECT s.position AS head, greatest(s.position - change_log_length(), 0) AS pruned,
            c.positions, c.since, c.until

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from market.bars import Bars
+from market.buckets import Buckets
 from market.instrument import Listing
 from market.timeframe import Timeframe
 from market.window import Spans, Times, Window
@@ -53,11 +54,16 @@ class SeriesState:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Bars to read: stored ones that open inside *window*, or those of the aggregate *view*."""
+    """Bars to read: stored ones that open inside *window*, or those of the aggregate *view*.
+
+    With *buckets* the store makes one bar of all stored ones that open in the same bucket: it opens
+    with the bucket, and is void if all of them are. Then *window* and *view* are not looked at.
+    """
 
     key: SeriesKey
     window: Window
     view: Timeframe | None = None
+    buckets: Buckets | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from db.candles import CandleStore
 from db.pool import open_pool
 from db.stored import SeriesKey, Wanted, Write
 from market.bars import CLOSED, NATIVE, VOID
+from market.buckets import Buckets
 from market.errors import StoreUnavailable
 from market.instrument import Adjustment, Listing
 from market.timeframe import MINUTE_FRAME, Timeframe
@@ -134,7 +135,12 @@ async def test_a_read_planned_while_tables_were_empty_never_scans_them_later(
     fresh_store_url: str,
 ) -> None:
     key = fresh_key()
-    wanted = [Wanted(key, ALWAYS), Wanted(key, ALWAYS, Timeframe.parse("5m"))]
+    seven = Buckets(np.array([T0]), np.array([T0 + 7 * MINUTE]))
+    wanted = [
+        Wanted(key, ALWAYS),
+        Wanted(key, seven.hull, buckets=seven),
+        Wanted(key, ALWAYS, Timeframe.parse("5m")),
+    ]
     async with open_pool(fresh_store_url, max_size=1) as pool:
         store = CandleStore(pool)
         for _ in range(8):  # by now PostgreSQL would have settled for a plan
@@ -151,7 +157,7 @@ async def test_a_read_planned_while_tables_were_empty_never_scans_them_later(
                 "AND idx_scan + seq_scan > 0"
             )
 
-    assert [len(f.bars) for f in found] == [500, 101]
+    assert [len(f.bars) for f in found] == [500, 1, 101]
     # Of a hypertable, it is the chunks that are read.
     read = [row["relname"] for row in scans]
     assert "series" in read

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+import numpy as np
 import pytest
 
 from db import staging
 from db.candles import CandleStore
 from db.stored import Change, SeriesKey, Wanted, Write
 from market.bars import Bars
+from market.buckets import Buckets
 from market.timeframe import Timeframe
 from market.window import DAY, MINUTE, Window
 from tests.db.minutes import (
@@ -121,15 +123,21 @@ async def test_minutes_and_aggregates_of_one_snapshot_always_agree(
 
     writer = asyncio.create_task(write())
     window = Window(DAY_START, DAY_START + DAY)
+    whole_day = Buckets(np.array([window.since]), np.array([window.until]))
     looks = 0
     while not writer.done():
-        base, day = await store.snapshot(
-            [Wanted(key, window), Wanted(key, window, Timeframe.parse("1d"))]
+        made, base, day = await store.snapshot(
+            [
+                Wanted(key, window, buckets=whole_day),
+                Wanted(key, window),
+                Wanted(key, window, Timeframe.parse("1d")),
+            ]
         )
         looks += 1
-        assert base.state == day.state
-        assert day.bars.revision[0] == len(base.bars)
-        assert day.bars.close[0] == base.bars.close[-1]
+        for coarse in (made, day):
+            assert base.state == coarse.state
+            assert coarse.bars.revision[0] == len(base.bars)
+            assert coarse.bars.close[0] == base.bars.close[-1]
     await writer
 
     assert looks > 1

@@ -1,9 +1,10 @@
-"""What limits and cost add to a warm query of 1,000 candles: the same server with and without them.
+"""What auth, limits and cost add to a warm query of 1,000 candles: one server, with and without.
 
     python -m benchmarks.door
 
 In process, so that nothing but the server's own work is measured; CPU of one request, least and
-median of interleaved rounds. `remote` is a caller whose rate is counted, `local` one whose is not.
+median of interleaved rounds. `remote` is a caller whose rate is counted, `local` one whose is not,
+`user` a remote one who shows an access token.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from time import process_time
 
 import orjson
 import uvloop
+from pydantic import SecretStr
 from starlette.types import Message, Scope
 
+from resolvers.identity.identity import Identity
+from resolvers.identity.principal import Origin
+from resolvers.identity.registering import Wanted, create_admin
+from resolvers.identity.signing_in import login
 from web.app import build_app
 from web.bootstrap import wire
 from web.clock import SystemClock
@@ -38,7 +44,7 @@ UNTIL = 1_760_000_000_000
 BODY = orjson.dumps({"query": QUERY, "variables": {"last": 1_000, "until": UNTIL}})
 
 
-def scope_of(peer: str, host: bytes) -> Scope:
+def scope_of(peer: str, host: bytes, *more: tuple[bytes, bytes]) -> Scope:
     """Return a request as a load generator sends it."""
     headers = [
         (b"host", host),
@@ -47,6 +53,7 @@ def scope_of(peer: str, host: bytes) -> Scope:
         (b"connection", b"keep-alive"),
         (b"content-length", str(len(BODY)).encode()),
         (b"content-type", b"application/json"),
+        *more,
     ]
     return {
         "type": "http",
@@ -91,24 +98,42 @@ async def main() -> None:
         async with wire(settings, clock=SystemClock(), meter=ChainMeter(metrics)) as wired:
             app = build_app(wired, metrics)
             endpoint = next(r.app for r in app.routes if getattr(r, "path", "") == "/graphql")
-            await measure(endpoint)
+            await measure(endpoint, await access_token(wired.shared.identity))
 
 
-async def measure(endpoint: GraphQLEndpoint) -> None:
+async def access_token(identity: Identity) -> str:
+    """Return what a new user shows."""
+    password = SecretStr("not a secret, but long")
+    user = await create_admin(identity, Wanted("bench", "bench@example.com", password))
+    signed_in = await login(identity, user.username, password, code=None, origin=Origin())
+    return signed_in.access.text.get_secret_value()
+
+
+async def measure(endpoint: GraphQLEndpoint, token: str) -> None:
     def remote() -> Scope:
         return scope_of("203.0.113.7", b"bars.example")
 
     def local() -> Scope:
         return scope_of("127.0.0.1", b"127.0.0.1:8000")
 
-    gate = endpoint._gate  # noqa: SLF001 - nobody but this may leave the door open
+    def user() -> Scope:
+        shown = (b"authorization", b"Bearer " + token.encode())
+        return scope_of("203.0.113.7", b"bars.example", shown)
+
+    # Nobody but this may leave the door open.
+    shut = endpoint._gate, endpoint._door  # noqa: SLF001
     first = orjson.loads(await answer(endpoint, remote))
     assert len(first["data"]["candles"]["candles"]) == 1_000
-    kinds = {"without": (None, remote), "remote": (gate, remote), "local": (gate, local)}
+    kinds = {
+        "without": ((None, None), remote),
+        "remote": (shut, remote),
+        "local": (shut, local),
+        "user": (shut, user),
+    }
     found: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS):
         for name, (door, make) in kinds.items():
-            endpoint._gate = door  # noqa: SLF001
+            endpoint._gate, endpoint._door = door  # noqa: SLF001
             found[name].append(await microseconds(endpoint, make))
     bare = median(found["without"])
     for name, times in found.items():

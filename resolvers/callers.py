@@ -1,10 +1,14 @@
-"""Who asks, as far as the connection itself tells, and what only some may do."""
+"""Who asks: what the connection itself tells, and who they proved to be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from market.errors import BargraphError
+
+if TYPE_CHECKING:
+    from resolvers.identity.principal import Principal
 
 
 class Forbidden(BargraphError):
@@ -17,20 +21,18 @@ class Forbidden(BargraphError):
 class Caller:
     """Whoever sent an operation. *local* says that it is at the machine the server runs on.
 
-    *address* is the one that its requests are counted under.
+    *address* is the one that its requests are counted under, *agent* what its program calls itself,
+    *request_id* our name for its request. *principal* is who it proved to be, None for nobody;
+    *doubt* is what kept us from finding out.
     """
 
     local: bool
     address: str = ""
+    agent: str | None = None
+    request_id: str | None = None
+    principal: Principal | None = None
+    doubt: BargraphError | None = None
 
 
 ANYBODY = Caller(local=False)
 """Someone of whom nothing is known: what they may do, all may."""
-
-
-def check_local(caller: Caller, action: str) -> None:
-    """Raise `Forbidden` unless *caller* is at the server's machine; *action* names what for."""
-    if not caller.local:
-        raise Forbidden(
-            f"{action} is allowed only from the machine the server runs on, without a proxy."
-        )

@@ -13,7 +13,9 @@ from strawberry.types import ExecutionContext
 from schema.backfills import BackfillType
 from schema.catalogue import MarketType, ProviderType, SymbolType
 from schema.executor import BarExecutor, ReticentExecutor
+from schema.identity import ApiTokenType, UserType
 from schema.mutation import Mutation
+from schema.permissions import guard
 from schema.query import Query
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
@@ -40,14 +42,17 @@ def build_schema(
 ) -> BargraphSchema:
     """Return the schema with *extensions* taking part in every execution.
 
-    Without *suggestions* wrong values are not answered with names that look like them.
+    Each field at the root obeys its rule; one without a rule raises `NoRule`. Without
+    *suggestions* wrong values are not answered with names that look like them.
     """
-    return BargraphSchema(
+    schema = BargraphSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[MarketType, ProviderType, SymbolType, BackfillType],
+        types=[MarketType, ProviderType, SymbolType, BackfillType, UserType, ApiTokenType],
         extensions=list(extensions),
         execution_context_class=BarExecutor if suggestions else ReticentExecutor,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
+    guard(schema.core)
+    return schema

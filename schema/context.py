@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 import strawberry
+from pydantic import SecretStr
 from strawberry.dataloader import DataLoader
 
 from datasources.backfill.service import BackfillService
@@ -16,9 +19,13 @@ from db.candles import CandleStore
 from market.errors import BargraphError, StoreUnavailable
 from resolvers.callers import ANYBODY, Caller
 from resolvers.directory import Directory
+from resolvers.identity.failures import Unauthenticated
+from resolvers.identity.identity import Identity
+from resolvers.identity.principal import Origin, Principal
 from resolvers.live_bars import LiveSources
 from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
+from schema.permissions import Permissions, Rule
 from schema.prepared import Notes
 
 
@@ -33,6 +40,8 @@ class Shared:
     live: LiveSources
     backfills: BackfillService
     encoder: BarEncoder
+    identity: Identity
+    permissions: Permissions
     max_bars: int
     max_pages: int
 
@@ -44,6 +53,41 @@ class Shared:
             return None
 
 
+class Attempts(Protocol):
+    """Counts tries at what only its owner should know, by the account they are for."""
+
+    async def login(self, name: str) -> None:
+        """Raises `RateLimited`."""
+        ...
+
+    async def password_reset(self, email: str) -> None:
+        """Raises `RateLimited`."""
+        ...
+
+
+class Uncounted:
+    """`Attempts` of a server that counts none."""
+
+    async def login(self, name: str) -> None:
+        pass
+
+    async def password_reset(self, email: str) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class RefreshCookie:
+    """The refresh token that a browser keeps where no script reads it.
+
+    *sent* came with the request, and not from another site's page. *kept* is what the browser is to
+    keep from now on, and until when; *dropped* says that it is to keep none.
+    """
+
+    sent: SecretStr | None = None
+    kept: tuple[SecretStr, datetime] | None = None
+    dropped: bool = False
+
+
 @dataclass(slots=True)
 class Context:
     """Made anew for each GraphQL request, so that its loaders forget nothing and leak nothing."""
@@ -51,6 +95,11 @@ class Context:
     shared: Shared
     caller: Caller = ANYBODY
     """Who asks."""
+    attempts: Attempts = field(default_factory=Uncounted)
+    cookie: RefreshCookie | None = None
+    """Where the answer can set a cookie."""
+    guarded: list[Rule] = field(default_factory=list)
+    """What was asked for that not everybody may, by the rules it obeys."""
     takes_fragments: bool = False
     """Whether whoever sends the answer can send JSON that is written already."""
     fragments: int = 0
@@ -63,6 +112,19 @@ class Context:
 
     def __post_init__(self) -> None:
         self.candles = candle_loader(self.shared.answers, self.failed)
+
+    @property
+    def principal(self) -> Principal:
+        """Who is signed in. Raises `Unauthenticated`."""
+        if self.caller.principal is None:
+            raise self.caller.doubt or Unauthenticated
+        return self.caller.principal
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request came from, for the audit log."""
+        caller = self.caller
+        return Origin(caller.address or None, caller.request_id, caller.agent)
 
 
 Info = strawberry.Info[Context, None]

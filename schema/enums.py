@@ -11,8 +11,10 @@ from datasources.found import GapReason
 from datasources.health import HealthState
 from datasources.live.events import FeedState
 from datasources.live.tail_events import ResetReason
+from db.accounts.permissions import Role, Scope
 from db.backfills import BackfillState
 from market.instrument import Adjustment, InstrumentType, Session
+from plugins.credentials import KeyPermission
 from resolvers.summary import Trend
 
 E = TypeVar("E", bound=Enum)
@@ -140,4 +142,25 @@ _described(
     DONE="It is over: what the provider has of the missing time is stored.",
     CANCELLED="It is over: somebody cancelled it. What was stored stays.",
     FAILED="It is over: it could not go on. What was stored stays.",
+)
+_described(
+    KeyPermission,
+    "What a key may do at its venue.",
+    READ="Read the account.",
+    TRADE="Place and cancel orders.",
+    WITHDRAW="Send money away. A key that is only to trade should not have it.",
+)
+_described(
+    Role,
+    "What somebody is to this server.",
+    ADMIN="Looks after it, and may do all that others may.",
+    USER="Trades, runs bots, and makes tokens for programs.",
+    READ_ONLY="Looks at what is their own, and touches nothing that trades.",
+)
+_described(
+    Scope,
+    "What a token for a program is good for. None lets it change the account.",
+    READ="Read what is its owner's.",
+    TRADE="Read and place orders.",
+    BOTS="Read and run bots.",
 )

@@ -7,6 +7,7 @@ facts.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from graphql import GraphQLError
 
 from datasources.backfill.service import HistoryNotOffered, NothingToFill
+from db.accounts.errors import NameTaken, NotFound, TooMany
 from db.backfills import BackfillRunning, IdempotencyConflict, TooManyBackfills
 from market.errors import AmbiguousSymbol, BadInput, BargraphError, ProviderUnavailable
 from plugins.registry import ProviderDisabled
 from resolvers.backfills import BackfillOver, NoSuchBackfill
+from resolvers.identity import failures as identity
 from schema.backfills import (
     BackfillAlreadyOver,
     BackfillAlreadyRunning,
@@ -27,7 +30,25 @@ from schema.backfills import (
     NothingToBackfill,
     TooManyBackfillsType,
 )
-from schema.failures import Failure, IdempotencyConflictType
+from schema.failures import (
+    Failure,
+    IdempotencyConflictType,
+    NameTakenType,
+    NotFoundType,
+    TooManyType,
+)
+from schema.identity import (
+    CodeNeededType,
+    EmailNotVerifiedType,
+    InvitationInvalidType,
+    LoginFailedType,
+    RegistrationClosedType,
+    SecondFactorOnType,
+    TokenInvalidType,
+    WeakPasswordType,
+    WrongCodeType,
+    WrongPasswordType,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +64,7 @@ def format_error(error: GraphQLError) -> dict[str, Any]:
     if isinstance(cause, GraphQLError):
         if error.path is not None:  # an argument that GraphQL refused while executing
             shown["extensions"] = {"code": BadInput.code, **(cause.extensions or {})}
+        shown["message"] = _without_values(cause.message)
         return shown
     if isinstance(cause, BargraphError):
         shown["message"] = str(cause)
@@ -53,6 +75,16 @@ def format_error(error: GraphQLError) -> dict[str, Any]:
     shown["message"] = "Internal server error."
     shown["extensions"] = {"code": "INTERNAL", "errorId": error_id}
     return shown
+
+
+_VALUES = re.compile(
+    r"(has invalid value.*?)(?:, found: .*|(?<=\?) Found: .*|(?<=value): [\[{].*)", re.DOTALL
+)
+
+
+def _without_values(message: str) -> str:
+    """Return *message* without the objects and lists it quotes: what lies in them may be secret."""
+    return _VALUES.sub(lambda said: said[1] if said[1].endswith("?") else f"{said[1]}.", message)
 
 
 _TYPES: dict[type[BargraphError], Callable[..., Failure]] = {
@@ -69,6 +101,19 @@ _TYPES: dict[type[BargraphError], Callable[..., Failure]] = {
         **said, backfill=BackfillType.of(failure.ended)
     ),
     NoSuchBackfill: lambda _, **said: BackfillNotFound(**said),
+    NameTaken: lambda failure, **said: NameTakenType(**said, field=failure.field),
+    NotFound: lambda failure, **said: NotFoundType(**said, kind=failure.kind),
+    TooMany: lambda failure, **said: TooManyType(**said, kind=failure.kind, limit=failure.most),
+    identity.CodeNeeded: lambda _, **said: CodeNeededType(**said),
+    identity.EmailNotVerified: lambda _, **said: EmailNotVerifiedType(**said),
+    identity.InvitationInvalid: lambda _, **said: InvitationInvalidType(**said),
+    identity.LoginFailed: lambda _, **said: LoginFailedType(**said),
+    identity.RegistrationClosed: lambda _, **said: RegistrationClosedType(**said),
+    identity.SecondFactorOn: lambda _, **said: SecondFactorOnType(**said),
+    identity.TokenInvalid: lambda _, **said: TokenInvalidType(**said),
+    identity.WeakPassword: lambda failure, **said: WeakPasswordType(**said, field=failure.field),
+    identity.WrongCode: lambda _, **said: WrongCodeType(**said),
+    identity.WrongPassword: lambda _, **said: WrongPasswordType(**said),
 }
 
 
@@ -100,6 +145,8 @@ def _facts(failure: BargraphError) -> dict[str, Any]:
         facts["choices"] = list(failure.choices)
     if isinstance(failure, ProviderUnavailable | ProviderDisabled):
         facts["provider"] = failure.provider
+    if isinstance(failure, identity.TooBusy):
+        facts["retryAfter"] = failure.retry_after
     if isinstance(failure, ProviderUnavailable) and failure.retry_after is not None:
         facts["retryAfter"] = failure.retry_after
     return facts

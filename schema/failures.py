@@ -17,3 +17,24 @@ class Failure:
 )
 class IdempotencyConflictType(Failure):
     idempotency_key: str = strawberry.field(description="The key.")
+
+
+@strawberry.type(description="Something that cannot be kept as it was given. Nothing was done.")
+class InvalidInput(Failure):
+    field: str = strawberry.field(description="The field that holds it.")
+
+
+@strawberry.type(name="NameTaken", description="Somebody, or something of yours, has the name.")
+class NameTakenType(Failure):
+    field: str = strawberry.field(description="The field that holds it.")
+
+
+@strawberry.type(name="TooMany", description="There are as many of these as one user may have.")
+class TooManyType(Failure):
+    kind: str = strawberry.field(description="What there are too many of.")
+    limit: int = strawberry.field(description="How many there may be.")
+
+
+@strawberry.type(name="NotFound", description="There is no such thing among what is yours.")
+class NotFoundType(Failure):
+    kind: str = strawberry.field(description="What was looked for.")

@@ -7,12 +7,14 @@ may meet; all else ends the operation as an error.
 from __future__ import annotations
 
 from typing import Annotated, cast
+from uuid import UUID
 
 import strawberry
 
+from db.accounts.repositories.audit import OK
 from market.errors import BargraphError
+from resolvers.audit import note
 from resolvers.backfills import cancel_backfill, start_backfill
-from resolvers.callers import check_local
 from schema.backfills import (
     BackfillCancelled,
     BackfillStarted,
@@ -22,16 +24,18 @@ from schema.backfills import (
     StartBackfillInput,
     StartBackfillResult,
 )
-from schema.context import Info
+from schema.context import Context, Info
+from schema.credentials import CredentialMutations
 from schema.errors import failure_of
+from schema.identity_fields import IdentityMutations
 from schema.node import uuid_in
+from schema.saved_work import SavedWorkMutations
 
 
 @strawberry.type(description="Everything that can be changed.")
-class Mutation:
+class Mutation(IdentityMutations, CredentialMutations, SavedWorkMutations):
     @strawberry.mutation(
-        description="Fill the holes of a series in a window, in the background. For now only from "
-        "the machine that the server runs on, without a proxy; others get `FORBIDDEN`."
+        description="Fill the holes of a series in a window, in the background. For admins."
     )
     async def start_backfill(
         self,
@@ -40,7 +44,6 @@ class Mutation:
             StartBackfillInput, strawberry.argument(description="Which series, and where.")
         ],
     ) -> StartBackfillResult:
-        check_local(info.context.caller, "Starting a backfill")
         shared = info.context.shared
         try:
             started = await start_backfill(
@@ -52,23 +55,40 @@ class Mutation:
                 idempotency_key=input.idempotency_key,
             )
         except BargraphError as failure:
+            await _note(info.context, "start-backfill", None, result=failure.code)
             return cast(StartBackfillResult, failure_of(failure))
+        await _note(info.context, "start-backfill", started.id)
         return BackfillStarted(backfill=BackfillType.of(started))
 
     @strawberry.mutation(
-        description="End a backfill that is not over. To cancel it again does no harm. From the "
-        "same callers as `startBackfill`."
+        description="End a backfill that is not over. To cancel it again does no harm. For admins."
     )
     async def cancel_backfill(
         self,
         info: Info,
         input: Annotated[CancelBackfillInput, strawberry.argument(description="Which one.")],
     ) -> CancelBackfillResult:
-        check_local(info.context.caller, "Cancelling a backfill")
+        named = uuid_in(input.id, "Backfill")
         try:
-            cancelled = await cancel_backfill(
-                info.context.shared.backfills, uuid_in(input.id, "Backfill")
-            )
+            cancelled = await cancel_backfill(info.context.shared.backfills, named)
         except BargraphError as failure:
+            await _note(info.context, "cancel-backfill", named, result=failure.code)
             return cast(CancelBackfillResult, failure_of(failure))
+        await _note(info.context, "cancel-backfill", cancelled.id)
         return BackfillCancelled(backfill=BackfillType.of(cancelled))
+
+
+async def _note(context: Context, action: str, backfill: UUID | None, *, result: str = OK) -> None:
+    """Write into the audit log what came of it.
+
+    What cannot be written is an error, although it was done: whoever asks again, which does no
+    harm, has it written then.
+    """
+    await note(
+        context.shared.identity,
+        context.principal,
+        action,
+        origin=context.origin,
+        target=None if backfill is None else str(backfill),
+        result=result,
+    )

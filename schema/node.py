@@ -9,6 +9,9 @@ import strawberry
 from market.errors import BadInput
 from resolvers.paging import Key, cursor_of, key_in
 
+NO_ID = UUID(int=0)
+"""The id of nothing, for ids that name nothing of the kind that is looked for."""
+
 
 @strawberry.interface(description="Something with an id that finds it again through `node`.")
 class Node:

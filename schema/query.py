@@ -12,6 +12,7 @@ from market.instrument import InstrumentType
 from resolvers.backfills import FIRST, backfill_page
 from resolvers.candles import LAST, cut_of, request_for
 from resolvers.paging import paged
+from schema.audit import AuditQueries
 from schema.backfills import BackfillConnection, BackfillType
 from schema.candles import CandleWindow, SeriesInput
 from schema.catalogue import (
@@ -24,8 +25,12 @@ from schema.catalogue import (
     Until,
     providers_of,
 )
-from schema.context import Info, Shared
+from schema.context import Context, Info, Shared
+from schema.credentials import CredentialQueries, found_credential
+from schema.identity_fields import IdentityQueries, own_node
 from schema.node import Node, parts_in, uuid_in
+from schema.permissions import NODES
+from schema.saved_work import SavedWorkQueries, found_layout, found_preset
 
 _FIRST = 50
 
@@ -36,7 +41,7 @@ ProviderName = Annotated[str, strawberry.argument(description="The provider's na
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query:
+class Query(IdentityQueries, CredentialQueries, SavedWorkQueries, AuditQueries):
     @strawberry.field(description="The asset classes on offer.")
     def markets(self, info: Info) -> list[MarketType]:
         return [MarketType.of(name) for name in info.context.shared.directory.markets()]
@@ -151,11 +156,13 @@ class Query:
         page = await backfill_page(info.context.shared.backfills, first=first, after=after)
         return BackfillConnection.of(page)
 
-    @strawberry.field(description="The entity with this id; null if there is none.")
+    @strawberry.field(
+        description="The entity with this id; null if there is none, or it is somebody else's."
+    )
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
     ) -> Node | None:
-        return await found_node(info.context.shared, id)
+        return await found_node(info.context, id)
 
 
 def _is_given(info: Info, argument: str) -> bool:
@@ -164,10 +171,15 @@ def _is_given(info: Info, argument: str) -> bool:
     return isinstance(field, SelectedField) and field.arguments.get(argument) is not None
 
 
-async def found_node(shared: Shared, id: strawberry.ID) -> Node | None:
-    """Return the entity that a global id names, None for one that nobody has."""
+async def found_node(context: Context, id: strawberry.ID) -> Node | None:
+    """Return the entity that a global id names, None for one that nobody has, or another user."""
+    named, shared = parts_in(id), context.shared
+    rule = NODES.get(named[0]) if named else None
+    if rule is None:
+        return None
+    shared.permissions.check(rule, context.caller)
     directory = shared.directory
-    match parts_in(id):
+    match named:
         case ("Market", name) if name in directory.markets():
             return MarketType.of(name)
         case ("Provider", name) if (entry := directory.entry(name)) is not None:
@@ -179,6 +191,14 @@ async def found_node(shared: Shared, id: strawberry.ID) -> Node | None:
                 return None
         case ("Backfill", _):
             return await _found_backfill(shared, id)
+        case ("Credential", _):
+            return await found_credential(context, id)
+        case ("ChartLayout", _):
+            return await found_layout(context, id)
+        case ("IndicatorPreset", _):
+            return await found_preset(context, id)
+        case ("User" | "ApiToken", _):
+            return await own_node(context, id)
         case _:
             return None
 

@@ -1,4 +1,4 @@
-"""Times in milliseconds and in ISO 8601, and exact decimals, as GraphQL scalars."""
+"""Times in milliseconds and in ISO 8601, exact decimals, secrets and JSON, as GraphQL scalars."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from decimal import Decimal, InvalidOperation
 from typing import NewType
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, ValueNode
+from pydantic import SecretStr
 from strawberry.types.scalar import ScalarDefinition
 
 Timestamp = NewType("Timestamp", int)
+Json = NewType("Json", object)
 
 # Beyond this a double, which is what JavaScript has, skips milliseconds.
 _SAFE = 2**53 - 1
@@ -51,6 +53,21 @@ def _decimal_out(value: Decimal) -> str:
     return f"{value:f}"
 
 
+def _secret_in(value: object) -> SecretStr:
+    if not isinstance(value, str):
+        raise GraphQLError("Secret must be a string.")
+    return SecretStr(value)
+
+
+def _secret_in_document(_: ValueNode, __: object = None) -> SecretStr:
+    # Documents are kept: in caches, by those who persist them, in the history of tools.
+    raise GraphQLError("Secret is taken from variables only, never from the document itself.")
+
+
+def _secret_out(_: object) -> str:
+    raise GraphQLError("Secret is never shown.")
+
+
 SCALARS: dict[object, ScalarDefinition] = {
     Timestamp: strawberry.scalar(
         name="Timestamp",
@@ -68,5 +85,18 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="An exact decimal number, as a string: amounts of money are never floats.",
         serialize=_decimal_out,
         parse_value=_decimal_in,
+    ),
+    SecretStr: strawberry.scalar(
+        name="Secret",
+        description="Text that is never shown again. Send it as a variable: documents are kept.",
+        serialize=_secret_out,
+        parse_value=_secret_in,
+        parse_literal=_secret_in_document,
+    ),
+    Json: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value, 32 levels deep at most; the field says how large.",
+        serialize=lambda value: value,
+        parse_value=lambda value: value,
     ),
 }

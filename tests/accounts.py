@@ -28,7 +28,7 @@ from resolvers.identity.identity import Identity
 from resolvers.identity.passwords import Passwords
 from resolvers.identity.principal import Mail, Origin, Principal, SignedIn
 from resolvers.identity.rules import Rules
-from resolvers.identity.signing_in import login
+from resolvers.identity.signing_in import begin_session, login
 from web.tokens import JwtTokens
 
 NOW = datetime(2026, 11, 20, 12, 30, 15, 123456, tzinfo=UTC)
@@ -148,6 +148,19 @@ class FakeUsers:
 
     async def users_of(self, user_id: UUID, credential_id: UUID) -> list[str]:
         return self.names.get(credential_id, [])
+
+
+async def session_of(identity: Identity, role: Role = Role.USER, **values: object) -> SignedIn:
+    """Return a session of a user who was added just now, without a password."""
+    user = await added(identity.accounts, role=role, **values)
+    async with identity.accounts.transaction() as transaction:
+        return await begin_session(identity, transaction, user, origin=Origin())
+
+
+async def bearer_of(identity: Identity, role: Role = Role.USER) -> dict[str, str]:
+    """Return the header of somebody of *role* who signed in just now."""
+    session = await session_of(identity, role)
+    return {"authorization": f"Bearer {session.access.text.get_secret_value()}"}
 
 
 START_MS = 1_763_641_815_000

@@ -10,13 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from datasources.ingest.counts import IngestCounts
 from db.embedded.servers import EmbeddedServers
+from db.encryption import key_text, new_key
 from db.pool import open_pool
 from market.clock import Clock
 from plugins.registry import Factory, ProviderContext, open_registry
+from web.accounts_wiring import NoVenues, open_accounts
 from web.app import build_app
 from web.background import Background
 from web.bootstrap import Wired, open_redis, open_shared, wire
@@ -58,8 +61,9 @@ class Asked:
 class Api:
     """A client of the application."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, wired: Wired) -> None:
         self.client = client
+        self.wired = wired
 
     async def ask(self, query: str, **variables: Any) -> Asked:
         response = await self.client.post("/graphql", json={"query": query, "variables": variables})
@@ -83,6 +87,9 @@ def settings_over(embedded: EmbeddedServers, database_url: str, **others: Any) -
         "redis_prefix": f"bargraph-test-{uuid4().hex}:",
         "ccxt_exchanges": (),
         "rate_queries": 0,  # tests ask faster than anybody may
+        # Keys of the settings leave no files behind.
+        "encryption_keys": SecretStr(key_text(new_key())),
+        "token_keys": SecretStr(key_text(new_key())),
     }
     return Settings(_env_file=None, **(given | others))
 
@@ -93,7 +100,7 @@ async def served(settings: Settings, *, clock: Clock | None = None) -> AsyncIter
     metrics = Metrics()
     async with (
         wire(settings, clock=clock or SystemClock(), meter=ChainMeter(metrics)) as wired,
-        client_of(build_app(wired, metrics)) as api,
+        client_of(build_app(wired, metrics), wired) as api,
     ):
         yield api
         await forget(wired)
@@ -120,12 +127,22 @@ async def served_with(
             open_registry(providers, context=ProviderContext(clock), installed=())
         )
         jobs = JobQueue(redis, prefix=settings.redis_prefix, worker="this")
+        accounts = await stack.enter_async_context(
+            open_accounts(
+                settings,
+                settings.database_url.get_secret_value(),
+                clock=clock,
+                background=background,
+                probe=NoVenues(),
+            )
+        )
         shared, cache, live, backfills = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
                 pool,
                 redis,
+                identity=accounts.identity,
                 clock=clock,
                 meter=meter,
                 background=background,
@@ -146,16 +163,16 @@ async def served_with(
             backfills,
             IngestCounts(),
         )
-        yield await stack.enter_async_context(client_of(build_app(wired, metrics)))
+        yield await stack.enter_async_context(client_of(build_app(wired, metrics), wired))
         await forget(wired)
 
 
 @asynccontextmanager
-async def client_of(app: Starlette) -> AsyncIterator[Api]:
+async def client_of(app: Starlette, wired: Wired) -> AsyncIterator[Api]:
     # What the application raises is its failure, not ours: a client would get a 500.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bargraph") as client:
-        yield Api(client)
+        yield Api(client, wired)
 
 
 async def forget(wired: Wired) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from resolvers.callers import ANYBODY
 from schema.build import BargraphSchema, build_schema
 from schema.context import Context
 from schema.errors import format_error
+from web.auth import AccountAttempts, Door
 from web.bootstrap import Wired
 from web.documents import Documents
 from web.graphiql import graphiql_routes
@@ -50,31 +52,39 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     gate = _gate(wired, schema)
     meter = ChainMeter(metrics)
     persisted = _known_documents(wired, documents, schema)
+    https = (settings.public_url or "").startswith("https://")
+    door = Door(wired.shared.identity, gate, secure=https)
+    attempts = AccountAttempts(gate)
     executions = Executions(
         schema=schema,
         documents=documents,
-        context=lambda caller: Context(wired.shared, caller, takes_fragments=True),
+        context=lambda caller: Context(
+            wired.shared, caller, attempts=attempts, takes_fragments=True
+        ),
         format_error=format_error,
         persisted=persisted,
         gate=gate,
+        door=door,
     )
     live = Live(
         executions,
         limits=live_limits(settings),
         counts=LiveCounts(metrics.registry),
         origins=settings.allowed_origins or (),
+        greet=door.of_payload,
         gate=gate,
     )
     endpoint = GraphQLEndpoint(
         schema=schema,
         documents=documents,
-        context=lambda request: executions.context(gate.caller(request)),
+        context=lambda _: executions.context(ANYBODY),
         format_error=format_error,
         persisted=persisted,
         metrics=metrics,
         hot=HotRequests(wired.shared, documents, schema.core, meter=meter, gate=gate),
         live=live,
         gate=gate,
+        door=door,
         origins=Origins(settings.allowed_origins or ()),
         max_body=settings.max_body,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,16 +34,23 @@ from db.pool import open_pool
 from db.timescale import Refresher
 from market.clock import Clock
 from plugins.alpaca import AlpacaProvider, Keys
+from plugins.alpaca.key_check import AlpacaKeyCheck
 from plugins.base import Provider
 from plugins.ccxt_exchange import CcxtProvider
+from plugins.ccxt_exchange.key_check import CcxtKeyCheck
+from plugins.credentials import ChecksCredentials
 from plugins.registry import Factory, ProviderContext, Registry, open_registry
 from plugins.replay.clock import Anchor, dataset_id
 from plugins.replay.provider import ReplayProvider
 from plugins.replay.recordings import load
 from plugins.sim.provider import SimProvider
+from resolvers.credentials import VenueProbe
 from resolvers.directory import Directory
+from resolvers.identity.identity import Identity
 from schema.context import Shared
 from schema.encoding import BarEncoder
+from schema.permissions import Permissions
+from web.accounts_wiring import open_accounts
 from web.backfill_wiring import BackfillParts, open_backfills
 from web.background import Background
 from web.ingest_wiring import open_ingest
@@ -80,9 +87,16 @@ class Wired:
 
 
 @asynccontextmanager
-async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterator[Wired]:
+async def wire(
+    settings: Settings,
+    *,
+    clock: Clock,
+    meter: Meter,
+    key_checks: Mapping[str, ChecksCredentials] | None = None,
+) -> AsyncIterator[Wired]:
     """Open and connect everything, and give it all back at the end.
 
+    *key_checks* are the venues that users' keys may be for, by default those of the settings.
     Raises what keeps it from starting: `EmbeddedStartFailed`, `StoreUnavailable`, `SchemaEdited`
     and its like.
     """
@@ -115,12 +129,22 @@ async def wire(settings: Settings, *, clock: Clock, meter: Meter) -> AsyncIterat
                 disabled=_disabled(settings),
             )
         )
+        accounts = await stack.enter_async_context(
+            open_accounts(
+                settings,
+                database_url,
+                clock=clock,
+                background=background,
+                probe=VenueProbe(_key_checks(settings) if key_checks is None else key_checks),
+            )
+        )
         shared, cache, live, backfills = await stack.enter_async_context(
             open_shared(
                 settings,
                 registry,
                 pool,
                 redis,
+                identity=accounts.identity,
                 clock=clock,
                 meter=meter,
                 background=background,
@@ -231,6 +255,7 @@ async def open_shared(
     pool: asyncpg.Pool,
     redis: Redis,
     *,
+    identity: Identity,
     clock: Clock,
     meter: Meter,
     background: Background,
@@ -265,6 +290,8 @@ async def open_shared(
             live=live.sources,
             backfills=backfills.service,
             encoder=BarEncoder(max_bytes=settings.encoded_bytes, meter=meter),
+            identity=identity,
+            permissions=Permissions(public_market_data=settings.public_market_data),
             max_bars=settings.max_bars,
             max_pages=settings.max_pages,
         )
@@ -348,6 +375,17 @@ def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
     for name in settings.ccxt_exchanges:
         factories.setdefault(name, partial(exchange, name))
     return factories
+
+
+def _key_checks(settings: Settings) -> dict[str, ChecksCredentials]:
+    """Return the venues that users' keys may be for, each with what tries them there.
+
+    Whether the server has keys of its own for market data makes no difference.
+    """
+    checks: dict[str, ChecksCredentials] = {"alpaca": AlpacaKeyCheck()}
+    for name in settings.ccxt_exchanges:
+        checks.setdefault(name, CcxtKeyCheck(name))
+    return checks
 
 
 def _disabled(settings: Settings) -> dict[str, str]:

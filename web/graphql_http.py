@@ -28,8 +28,10 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from market.errors import BargraphError
-from resolvers.callers import ANYBODY, Caller
-from schema.context import Context
+from resolvers.callers import Caller
+from schema.context import Context, RefreshCookie
+from web.auth import Door
+from web.callers import caller_of
 from web.documents import (
     Documents,
     Operation,
@@ -82,6 +84,7 @@ class _Call:
     text: str
     digest: str | None
     caller: Caller
+    cookie: RefreshCookie
     framing: Framing | None
     streams_all: bool
 
@@ -102,7 +105,8 @@ class GraphQLEndpoint:
     resolvers see, from each request whose document parsed. *format_error* writes one error as the
     client may see it. *hot* answers what it has seen before. *live* streams subscriptions, and
     whatever is accepted as a stream only. Mutations are taken from programs and from pages of
-    *origins*. *gate* limits how often, at what cost and for how long callers are answered.
+    *origins*. *gate* limits how often, at what cost and for how long callers are answered; *door*
+    tells who they are.
     Bodies have at most *max_body* bytes and arrive in *body_timeout* seconds.
     """
 
@@ -118,6 +122,7 @@ class GraphQLEndpoint:
         hot: HotRequests | None = None,
         live: Live | None = None,
         gate: Gate | None = None,
+        door: Door | None = None,
         origins: Origins | None = None,
         max_body: int = 1_000_000,
         body_timeout: float = 30.0,
@@ -133,6 +138,7 @@ class GraphQLEndpoint:
         self._hot = hot
         self._live = live
         self._gate = gate
+        self._door = door
         self._origins = origins or Origins()
         self._max_body = max_body
         self._body_timeout = body_timeout
@@ -215,7 +221,7 @@ class GraphQLEndpoint:
         streams = call.streams_all or operation.type is OperationType.SUBSCRIPTION
         if streams and self._live is not None and call.framing is not None:
             counted = replace(call.asked, query=call.text, counted=True)
-            response = self._live.stream(request, counted, call.framing)
+            response = self._live.stream(request, counted, call.framing, call.caller)
             exchange.type, exchange.outcome = operation.type.value, "ok"
             return response
         core = self._schema._schema  # noqa: SLF001 - Strawberry has no public way to it
@@ -245,18 +251,20 @@ class GraphQLEndpoint:
         )
         check_variables(asked.variables)
         text, digest = await self._persisted.resolve(asked)
-        caller = ANYBODY
+        caller = self._gate.caller(request) if self._gate is not None else caller_of(request)
+        cookie = RefreshCookie()
+        if self._door is not None:
+            caller, cookie = await self._door.of_request(request, caller)
         if self._gate is not None:
-            caller = self._gate.caller(request)
             opens = framing is not None and (streams_all or "subscription" in text)
             await self._gate.enter(caller, text, opens=opens)
-        return _Call(asked, text, digest, caller, framing, streams_all)
+        return _Call(asked, text, digest, caller, cookie, framing, streams_all)
 
     async def _again(self, call: _Call) -> Again | Failures:
         if self._hot is None or call.streams_all:
             return {}
         async with self._timed():
-            return await self._hot.again(call.text, call.asked)
+            return await self._hot.again(call.text, call.asked, call.caller)
 
     async def _find(self, call: _Call) -> _Found:
         """Return the operation that is asked for. Raises `GraphQLError`, `RequestRefused`."""
@@ -286,6 +294,7 @@ class GraphQLEndpoint:
         context = await made if isawaitable(made) else made
         if isinstance(context, Context):
             context.failed.update(failed)
+            context.caller, context.cookie = call.caller, call.cookie
         async with self._timed():
             result = await self._schema.execute(
                 call.text,
@@ -294,6 +303,8 @@ class GraphQLEndpoint:
                 operation_name=operation.name,
                 operation_extensions=call.asked.extensions,
             )
+        if self._door is not None and (kept := self._door.cookie_header(call.cookie)):
+            exchange.headers = {"set-cookie": kept}
         if not isinstance(result, PreExecutionError):
             # Only names out of valid documents become labels.
             exchange.operation = self._metrics.operation(operation.name)
@@ -323,9 +334,18 @@ class GraphQLEndpoint:
             exchange.outcome = "errors" if errors else "ok"
             payload = {"errors": [self._format_error(error) for error in errors]} if errors else {}
             payload["data"] = result.data
+            if result.data is None:
+                self._note_refusal(exchange, errors)
         if result.extensions:
             payload["extensions"] = result.extensions
         return payload
+
+    def _note_refusal(self, exchange: _Exchange, errors: list[GraphQLError]) -> None:
+        """Give an answer without data the status of what refused it whole, if anything did."""
+        for error in errors:
+            if isinstance(error.original_error, RequestRefused):
+                exchange.status = error.original_error.status
+                exchange.headers = {**exchange.headers, **error.original_error.headers}
 
     def _request_errors(self, exchange: _Exchange, errors: list[GraphQLError]) -> dict[str, Any]:
         """Return the answer to an operation that was not executed."""

@@ -1,8 +1,8 @@
 """Answer requests that come again and again from what their first answer taught.
 
 A request is known by its document and operation, and by its variables unless these only say which
-bars are asked for, so whatever was checked of a document at first holds for it still. What depends
-on the caller is checked before anybody asks here.
+bars are asked for, so whatever was checked of a document at first holds for it still. Only market
+data is answered so; whether the caller may read it is checked each time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from datasources.found import Answer, Request
 from datasources.meter import Meter
 from market.errors import BargraphError
 from market.lru import LRU
+from resolvers.callers import ANYBODY, Caller
 from resolvers.candles import request_for
 from schema.context import Context, Shared
 from schema.encoding import Unencodable
@@ -87,11 +88,15 @@ class HotRequests:
             max_count=max_count, max_weight=max_length
         )
 
-    async def again(self, text: str, asked: GraphQLRequest) -> Again | Failures:
-        """Return the data that answers *asked*.
+    async def again(
+        self, text: str, asked: GraphQLRequest, caller: Caller = ANYBODY
+    ) -> Again | Failures:
+        """Return the data that answers what *caller* *asked*.
 
         Where only the executor can say, return what of it could not be had just now.
         """
+        if not self._shared.permissions.reads_market(caller):
+            return {}
         again = await self._again(text, asked)
         self._meter.lookup("request", hit=isinstance(again, tuple))
         return again

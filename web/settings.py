@@ -349,6 +349,9 @@ class Settings(BaseSettings):
         description="Addresses and networks of proxies whose X-Forwarded-For and Forwarded are "
         "believed, separated by commas; absent: none",
     )
+    public_market_data: bool = Field(
+        True, description="Whether market data may be read without an account"
+    )
     introspection: bool = Field(True, description="Whether clients may ask for the schema")
     graphiql: bool = Field(True, description="Whether GraphiQL is served")
     trusted_documents: Annotated[Path, AfterValidator(_file)] | None = Field(

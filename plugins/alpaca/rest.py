@@ -100,6 +100,22 @@ class Rest:
             client._session.close()  # noqa: SLF001 - alpaca-py has no way to close its clients
 
 
+def account_of(keys: Keys, addresses: Addresses, *, paper: bool, seconds: float) -> Any:
+    """Return the account that *keys* open, by a connection that is closed again. Raises `Fault`."""
+    client = _Trading(
+        api_key=keys.id.get_secret_value(),
+        secret_key=keys.secret.get_secret_value(),
+        raw_data=True,
+        paper=paper,
+        url_override=addresses.trading,
+    )
+    client.seconds = seconds
+    try:
+        return client.get_account()
+    finally:
+        client._session.close()  # noqa: SLF001 - alpaca-py has no way to close its clients
+
+
 def _read(answer: requests.Response, *, until: float) -> bytes:
     pieces, length = [], 0
     for piece in answer.iter_content(_PIECE):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.alpaca_server.server import AlpacaServer
 
 DELAY = 15 * MINUTE
+LIVE_ACCOUNT, PAPER_ACCOUNT = ACCOUNT_PATHS = ("/v2/account", "/paper/v2/account")
 
 
 def routes(server: AlpacaServer) -> list[web.RouteDef]:
@@ -44,6 +45,16 @@ def routes(server: AlpacaServer) -> list[web.RouteDef]:
         web.get("/v1beta3/crypto/us/bars", crypto_bars),
         web.get("/v1beta3/crypto/us/trades", crypto_trades),
     ]
+
+
+def account_of(
+    server: AlpacaServer, path: str, shown: tuple[str | None, str | None]
+) -> web.Response:
+    """Answer with the account that the keys *shown* open at *path*."""
+    account = server.accounts.get((path, (shown[0] or "", shown[1] or "")))
+    if account is None:
+        return web.json_response({"message": "forbidden."}, status=403)
+    return web.json_response(account)
 
 
 def _refused(server: AlpacaServer, request: web.Request) -> web.Response | None:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from plugins.alpaca import Addresses, Keys
 from tests.alpaca_server.faults import Faults
 from tests.alpaca_server.market import Asset, History
-from tests.alpaca_server.rest import LISTED, routes, written
+from tests.alpaca_server.rest import ACCOUNT_PATHS, LISTED, account_of, routes, written
 from tests.alpaca_server.stream import StreamEndpoint
 from tests.exchange_server.market import MINUTE
 
@@ -46,6 +46,8 @@ class AlpacaServer:
     delayed: bool = False
     """Whether the account may not see the newest quarter of an hour of sip."""
     calls: list[Call] = field(default_factory=list)
+    accounts: dict[tuple[str, tuple[str, str]], Any] = field(default_factory=dict)
+    """What an account says, by its path and the keys that open it."""
     url: str = ""
     streams: dict[str, StreamEndpoint] = field(default_factory=dict)
     _histories: dict[tuple[str, int], History] = field(default_factory=dict)
@@ -165,6 +167,8 @@ def _app(server: AlpacaServer) -> web.Application:
         if fault is not None:
             return fault
         shown = (request.headers.get("APCA-API-KEY-ID"), request.headers.get("APCA-API-SECRET-KEY"))
+        if request.path in ACCOUNT_PATHS:
+            return account_of(server, request.path, shown)
         if shown != (KEY_ID, SECRET):
             return web.json_response({"message": "forbidden."}, status=403)
         return await handler(request)

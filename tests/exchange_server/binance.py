@@ -54,6 +54,7 @@ def routes(server: ExchangeServer) -> list[web.RouteDef]:
         web.get(f"{base}/time", time),
         web.get(f"{base}/exchangeInfo", exchange_info),
         web.get(f"{base}/klines", klines),
+        web.get("/binance-testnet/api/v3/exchangeInfo", exchange_info),
     ]
 
 

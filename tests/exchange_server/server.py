@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from tests.exchange_server import binance, binance_live, kraken, kraken_live
+from tests.exchange_server import accounts, binance, binance_live, kraken, kraken_live
+from tests.exchange_server.accounts import Account
 from tests.exchange_server.faults import Faults
 from tests.exchange_server.live import Live
 from tests.exchange_server.market import MINUTE, Candles, Market
@@ -44,6 +45,8 @@ class ExchangeServer:
     faults: Faults = field(default_factory=Faults)
     live: Live = field(default_factory=Live)
     calls: list[Call] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """By the key that opens them."""
     url: str = ""
     _made: dict[tuple[str, int, int], Candles] = field(default_factory=dict)
 
@@ -60,7 +63,8 @@ class ExchangeServer:
 
     def configure(self, exchange: Any) -> None:
         """Point a ccxt exchange here, with a throttle that does not slow tests."""
-        exchange.urls["api"] = self._local(exchange.urls["api"], exchange.id)
+        world = "-testnet" if exchange.isSandboxModeEnabled else ""
+        exchange.urls["api"] = self._local(exchange.urls["api"], exchange.id + world)
         exchange.rateLimit = 1
         exchange.tokenBucket = None
         exchange.init_rest_rate_limiter()
@@ -116,7 +120,7 @@ def _app(server: ExchangeServer) -> web.Application:
         return await server.faults.before(request.path) or await handler(request)
 
     app = web.Application(middlewares=[logged])
-    for side in (binance, binance_live, kraken, kraken_live):
+    for side in (accounts, binance, binance_live, kraken, kraken_live):
         app.add_routes(side.routes(server))
     return app
 

@@ -233,7 +233,7 @@ async def test_every_id_finds_its_entity_again_and_no_two_are_alike(api: Api) ->
         cursor_of(("Provider", "nobody")),
         cursor_of(("Provider", "sim", "more")),
         cursor_of(("Market", "nowhere")),
-        cursor_of(("User", "1")),
+        cursor_of(("Nobody", "1")),
     ],
 )
 async def test_an_id_of_nothing_reads_as_nothing(api: Api, id: str) -> None:

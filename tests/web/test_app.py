@@ -6,6 +6,7 @@ from hashlib import sha256
 import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from db.embedded.servers import EmbeddedServers
 from market.clock import FixedClock
@@ -37,12 +38,13 @@ async def api(embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Api
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def storeless(embedded: EmbeddedServers) -> AsyncIterator[Api]:
-    """A server whose PostgreSQL is away."""
+async def storeless(embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Api]:
+    """A server whose PostgreSQL is away, but for the accounts."""
     clock = FixedClock(NOW)
     minutes = minutes_between(NOW - 3_600_000, NOW)
     fake = FakeProvider(clock, {"COIN": Market.of(minutes)}, offered_from=minutes[0])
-    settings = settings_over(embedded, NOWHERE)
+    accounts_url = SecretStr(database_url.replace("postgresql:", "postgresql+asyncpg:"))
+    settings = settings_over(embedded, NOWHERE, accounts_url=accounts_url)
     async with served_with(settings, {"fake": lambda _: fake}, clock=clock) as api:
         yield api
 
@@ -90,9 +92,10 @@ async def test_a_store_that_is_away_shows_no_secret(
 
 
 async def test_without_store_and_providers_nothing_can_be_answered(
-    embedded: EmbeddedServers,
+    embedded: EmbeddedServers, database_url: str
 ) -> None:
-    settings = settings_over(embedded, NOWHERE)
+    accounts_url = SecretStr(database_url.replace("postgresql:", "postgresql+asyncpg:"))
+    settings = settings_over(embedded, NOWHERE, accounts_url=accounts_url)
     async with served_with(settings, {}, clock=FixedClock(NOW)) as api:
         ready = await api.client.get("/readyz")
         live = await api.client.get("/livez")

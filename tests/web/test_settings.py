@@ -72,6 +72,7 @@ WRONG = {
     "rate_sockets": (["-1", "1000001"], "at least 0, at most 1000000"),
     "rate_logins": (["-1", "1000001"], "at least 0, at most 1000000"),
     "trusted_proxies": (["proxy", "10.0.0.0/33", "0.0.0.0/0", "::/0"], "10.0.0.0/8"),
+    "public_market_data": (["perhaps", "2"], "boolean"),
     "introspection": (["perhaps", "2"], "boolean"),
     "graphiql": (["perhaps", "2"], "boolean"),
     "trusted_documents": (["absent", "folder"], "file that exists"),

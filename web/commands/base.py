@@ -8,6 +8,17 @@ import sys
 from typing import Any, Protocol
 
 _MOST_PROCESSES = 64
+CHATTY = (
+    "alembic",
+    "asyncio",
+    "ccxt",
+    "sqlalchemy",
+    "taskiq",
+    "urllib3",
+    "uvicorn",
+    "websockets",
+)
+"""Libraries that are heard from `warning` on only, whatever the level is."""
 
 
 class Commands(Protocol):
@@ -31,5 +42,6 @@ def log_to_terminal(level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for chatty in ("alembic", "asyncio", "ccxt", "taskiq", "urllib3", "uvicorn", "websockets"):
+    # Some of them would quote what clients send, what venues are sent, or what rows hold.
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)

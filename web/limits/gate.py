@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
@@ -74,10 +75,20 @@ class Gate:
         """Count a socket. Raises `RateLimited`."""
         await self._admit({Group.SOCKETS: 1}, caller)
 
+    async def stranger(self, caller: Caller) -> None:
+        """Count a token that has to be found out about, by address. Raises `RateLimited`."""
+        await self._admit(_QUERY, replace(caller, principal=None))
+
+    async def guesses(self, group: Group, account: str) -> None:
+        """Count a try at the secret of *account*, whoever tries. Raises `RateLimited`."""
+        await self._rates.admit({group: 1}, address=None, account=account)
+
     async def _admit(self, hits: Mapping[Group, int], caller: Caller) -> None:
         # Whoever is at the server itself needs no leave, but for guessing passwords.
         exempt = caller.local and not hits.keys() & {Group.LOGIN, Group.PASSWORD_RESET}
-        await self._rates.admit(hits, address=None if exempt else caller.address)
+        user = None if caller.principal is None else caller.principal.user_id.hex
+        address = None if exempt else caller.address
+        await self._rates.admit(hits, address=address, user=None if exempt else user)
 
     def cost(
         self,

@@ -28,6 +28,7 @@ GROUP_OF_MUTATION: Mapping[str, Group] = {
     "login": Group.LOGIN,
     "register": Group.LOGIN,
     "requestPasswordReset": Group.PASSWORD_RESET,
+    "requestVerification": Group.PASSWORD_RESET,
     "resetPassword": Group.PASSWORD_RESET,
 }
 """Mutations that are counted apart: each tries a secret, or sends a mail."""

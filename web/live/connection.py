@@ -15,6 +15,7 @@ from starlette.types import Receive
 
 from market.errors import BargraphError
 from resolvers.callers import Caller
+from web.graphql_request import RequestRefused
 from web.live.counts import Tally
 from web.live.groups import Membership
 from web.live.limits import LiveLimits
@@ -53,8 +54,11 @@ class ConnectionForbidden(BargraphError):
     code = "FORBIDDEN"
 
 
-Greet = Callable[[dict[str, Any] | None], Awaitable[None]]
-"""Told what a client says of itself in `connection_init`. Raises `ConnectionForbidden`."""
+Greet = Callable[[Caller, dict[str, Any] | None], Awaitable[Caller]]
+"""Returns who a client is by what it says in `connection_init`.
+
+Raises `ConnectionForbidden` or `RequestRefused` for one that must not connect.
+"""
 
 
 class Connection:
@@ -175,8 +179,8 @@ class Connection:
         if self._acknowledged:
             raise Violation(INIT_TWICE)
         try:
-            await self._greet(message.payload)
-        except ConnectionForbidden:
+            self._caller = await self._greet(self._caller, message.payload)
+        except (ConnectionForbidden, RequestRefused):
             raise Violation(FORBIDDEN) from None
         if self._over:  # closed meanwhile
             return
@@ -221,6 +225,12 @@ class Connection:
         if self._outbox:
             self._outbox.forget(running)
             self._make_room()
+
+    def expel(self, running: _Running, errors: Errors) -> None:
+        """End an operation whose client may not have it any more."""
+        del self._operations[running.id]
+        self._stop(running)
+        self.put(running, end(running.id, errors))
 
     def finish(self, running: _Running, errors: Errors | None) -> None:
         """Send the last message of an operation that is over by itself."""
@@ -357,6 +367,10 @@ class _Running:
         if not self.over:
             self.over = True
             self._connection.finish(self, errors)
+
+    def expel(self, errors: Errors) -> None:
+        if not self.over:
+            self._connection.expel(self, errors)
 
     def fall_behind(self) -> None:
         self._connection.fall_behind()

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from resolvers.callers import Caller
 from web.callers import caller_of
 from web.graphql_request import GraphQLRequest, RequestRefused
 from web.limits.gate import Gate
@@ -26,11 +27,13 @@ from web.live.messages import GOING_AWAY, PROTOCOL, UNKNOWN_SUBPROTOCOL
 from web.live.operations import Operations
 from web.live.origin import Origins
 from web.live.stream import Stream
+from web.live.watch import Watch
 from web.live.writer import writer_of
 
 
-async def greet_everyone(_payload: dict[str, Any] | None) -> None:
+async def greet_everyone(caller: Caller, _payload: dict[str, Any] | None) -> Caller:
     """Let every client connect."""
+    return caller
 
 
 class Live:
@@ -56,7 +59,8 @@ class Live:
         self._gate = gate
         self._caller = gate.caller if gate is not None else caller_of
         self._groups = Groups(limits, counts)
-        self._running = Operations(executions, self._groups, counts)
+        self._watch = Watch()
+        self._running = Operations(executions, self._groups, counts, self._watch)
         self._admission = Admission(
             origins=Origins(origins),
             most=limits.connections,
@@ -107,10 +111,12 @@ class Live:
             self._connections.discard(connection)
             tally.connections -= 1
 
-    def stream(self, request: Request, asked: GraphQLRequest, framing: Framing) -> StreamedResponse:
-        """Return the response to *asked* as a stream. Raises `RequestRefused`."""
+    def stream(
+        self, request: Request, asked: GraphQLRequest, framing: Framing, caller: Caller
+    ) -> StreamedResponse:
+        """Return the response to what *caller* *asked* as a stream. Raises `RequestRefused`."""
         self._admission.check(request)
-        return StreamedResponse(self, request, asked, framing)
+        return StreamedResponse(self, request, asked, framing, caller)
 
     async def run_stream(self, response: StreamedResponse, receive: Receive, send: Send) -> None:
         """Send what *response* stands for."""
@@ -119,7 +125,7 @@ class Live:
         stream = Stream(
             response.asked,
             response.framing,
-            caller=self._caller(response.request),
+            caller=response.caller,
             running=self._running,
             limits=self._limits,
             tally=tally,
@@ -146,6 +152,7 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
                 await self._admission.empty()
+        await self._watch.aclose()
         await self._groups.aclose()
 
 
@@ -153,11 +160,17 @@ class StreamedResponse:
     """An ASGI application that answers one request with a stream."""
 
     def __init__(
-        self, live: Live, request: Request, asked: GraphQLRequest, framing: Framing
+        self,
+        live: Live,
+        request: Request,
+        asked: GraphQLRequest,
+        framing: Framing,
+        caller: Caller,
     ) -> None:
         self.request = request
         self.asked = asked
         self.framing = framing
+        self.caller = caller
         self._live = live
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:

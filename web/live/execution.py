@@ -30,6 +30,9 @@ from market.errors import BargraphError
 from market.lru import LRU
 from resolvers.callers import ANYBODY, Caller
 from schema.build import BargraphSchema
+from schema.context import Context
+from schema.permissions import Access, Rule
+from web.auth import Door
 from web.documents import Documents, OperationNotDetermined, as_mistake, find_operation
 from web.graphql_request import GraphQLRequest
 from web.limits.cost import Cost
@@ -41,8 +44,8 @@ from web.persisted import KnownDocuments
 
 FormatError = Callable[[GraphQLError], dict[str, Any]]
 
-PUBLIC = "public"
-"""Whose eyes a tail is for: market data looks the same to everybody."""
+MARKET = "market"
+"""Whose eyes a tail is for: market data looks the same to all who may see it."""
 
 
 class Unanswerable(Exception):
@@ -58,7 +61,7 @@ class Executions:
     """What every operation is executed with.
 
     *context* makes what the resolvers of one see, from who asked for it. *gate* limits how often,
-    at what cost and for how long callers are answered.
+    at what cost and for how long callers are answered. *door* tells who they are by now.
     """
 
     schema: BargraphSchema
@@ -67,6 +70,7 @@ class Executions:
     format_error: FormatError
     persisted: KnownDocuments
     gate: Gate | None = None
+    door: Door | None = None
     shared: LRU[tuple[str, str | None], frozenset[str]] = field(
         default_factory=lambda: LRU(max_count=1_000, max_weight=1_000_000), init=False
     )
@@ -78,6 +82,8 @@ class Executions:
         Raises `Unanswerable`, `BargraphError`.
         """
         check_variables(asked.variables)
+        if self.door is not None:
+            caller = await self.door.again(caller)
         text, digest = await self.persisted.resolve(asked)
         gate = None if asked.counted else self.gate
         if gate is not None:
@@ -127,6 +133,8 @@ class Operation:
     document: DocumentNode
     node: OperationDefinitionNode
     cost: Cost | None = None
+    guarded: list[Rule] = field(default_factory=list, init=False)
+    """The rules that a subscription obeys and not everybody does, once it has begun."""
 
     @property
     def is_subscription(self) -> bool:
@@ -156,18 +164,35 @@ class Operation:
 
     async def events(self) -> AsyncIterable[object]:
         """Return what the resolver of a subscription gives. Raises `Unanswerable`."""
-        executor = self._executor(None, self.caller)
+        context = self.executions.context(self.caller)
+        executor = self._executor(None, context)
         found = create_source_event_stream(executor)
         if executor.is_awaitable(found):
             found = await found
         if isinstance(found, ExecutionResult):
             raise Unanswerable(found.errors or [])
         assert isinstance(found, AsyncIterable)
+        if isinstance(context, Context):
+            self.guarded.extend(context.guarded)
         return found
+
+    async def check_again(self) -> None:
+        """Return if whoever asked may still have what was let through.
+
+        Raises `Unauthenticated`, `Forbidden`, `AccountsUnavailable`.
+        """
+        executions = self.executions
+        caller = (
+            self.caller if executions.door is None else await executions.door.again(self.caller)
+        )
+        context = executions.context(caller)
+        assert isinstance(context, Context)
+        for rule in self.guarded:
+            context.shared.permissions.check(rule, caller)
 
     async def execute(self, event: object) -> bytes:
         """Return the response that *event* gives to a subscription, whoever asked for it."""
-        executor = self._executor(event, ANYBODY)
+        executor = self._executor(event, self.executions.context(ANYBODY))
         result = executor.execute_operation(serially=False)
         if executor.is_awaitable(result):
             result = await result
@@ -184,8 +209,10 @@ class Operation:
     def sharing_key(self, tail: Hashable) -> Hashable | None:
         """Return what those have in common to whom one execution of each event of *tail* will do.
 
-        It is None if the variables cannot be compared.
+        It is None if the variables cannot be compared, and for what is one viewer's own.
         """
+        if any(rule is not Access.MARKET_DATA for rule in self.guarded):
+            return None
         assert self.asked.query is not None
         known = (self.asked.query, self.asked.operation_name)
         shared = self.executions.shared.get(known)
@@ -200,15 +227,15 @@ class Operation:
             )
         except orjson.JSONEncodeError:  # nested too deep
             return None
-        return (*known, variables, PUBLIC, tail)
+        return (*known, variables, MARKET, tail)
 
-    def _executor(self, event: object, caller: Caller) -> Executor[Any]:
+    def _executor(self, event: object, context: object) -> Executor[Any]:
         executions = self.executions
         built = executions.schema.execution_context_class.build(
             executions.schema.core,
             self.document,
             event,
-            executions.context(caller),
+            context,
             self.asked.variables,
             self.asked.operation_name,
             operation_extensions=self.asked.extensions,

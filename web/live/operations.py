@@ -11,15 +11,19 @@ from web.live.counts import LiveCounts
 from web.live.execution import Executions, Operation
 from web.live.groups import Groups, Membership
 from web.live.receiver import Receiver
+from web.live.watch import Watch
 
 
 class Operations:
     """Runs operations, those over the same tail together."""
 
-    def __init__(self, executions: Executions, groups: Groups, counts: LiveCounts) -> None:
+    def __init__(
+        self, executions: Executions, groups: Groups, counts: LiveCounts, watch: Watch
+    ) -> None:
         self._executions = executions
         self._groups = groups
         self._counts = counts
+        self._watch = watch
 
     async def run(
         self, asked: GraphQLRequest, receiver: Receiver, caller: Caller
@@ -37,6 +41,8 @@ class Operations:
                 receiver.next(body)
             else:
                 events = await operation.events()
+                if operation.guarded:
+                    self._watch.over(operation, receiver)
                 if isinstance(events, LiveEvents):
                     key = operation.sharing_key(events.key)
                     if key is not None:

@@ -12,6 +12,11 @@ Errors = Sequence[Mapping[str, Any]]
 class Receiver(Protocol):
     """One operation of one client, whatever carries it there."""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing follows: the operation ended, or the client left."""
+        ...
+
     def next(self, body: bytes, passing: Hashable | None = None) -> None:
         """Send *body*, a GraphQL response in JSON, or keep it until the client can take it.
 
@@ -23,6 +28,9 @@ class Receiver(Protocol):
 
     def finish(self, errors: Errors | None = None) -> None:
         """Say that nothing will follow, and why if it failed."""
+
+    def expel(self, errors: Errors) -> None:
+        """End the operation from outside and say why. What it still does is cancelled."""
 
     def fall_behind(self) -> None:
         """Give the client up: it did not take what must not be dropped."""

@@ -46,9 +46,14 @@ class Stream:
         self._room = asyncio.Event()
         self._ending: bytes | None = None
         self._gone = False
+        self._performing: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._gone or self._ending is not None
 
     def next(self, body: bytes, passing: Hashable | None = None) -> None:
-        if self._ending is not None or self._gone:
+        if self.over:
             return
         letter = Letter(self, self._framing.head, body, self._framing.tail)
         try:
@@ -68,6 +73,11 @@ class Stream:
             framing = self._framing
             self._ending = framing.completed if errors is None else framing.failed(errors)
             self._something.set()
+
+    def expel(self, errors: Errors) -> None:
+        if self._performing is not None:
+            self._performing.cancel()
+        self.finish(errors)
 
     def fall_behind(self) -> None:
         if not self._gone:
@@ -89,6 +99,7 @@ class Stream:
         """Run the operation and send what it gives until it, or its client, is gone."""
         listening = asyncio.create_task(self._listen(receive), name="stream's end")
         performing = asyncio.create_task(self._perform(), name="operation")
+        self._performing = performing
         self._tally.operations += 1
         try:
             await self._send(send)

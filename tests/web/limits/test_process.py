@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from db.embedded.servers import EmbeddedServers
+from db.encryption import key_text, new_key
 from tests.conftest import scratch_database
 from tests.web.serving import refused, serving, start
 
@@ -54,7 +55,13 @@ def test_a_forged_address_is_no_other_caller(embedded: EmbeddedServers, tmp_path
 
 
 def test_a_proxy_that_was_named_is_believed(embedded: EmbeddedServers, tmp_path: Path) -> None:
-    with asking(embedded, tmp_path, env="production", trusted_proxies="127.0.0.1,::1") as ask:
+    secure = {
+        "env": "production",
+        "public_url": "https://bars.example",
+        "encryption_keys": key_text(new_key()),
+        "token_keys": key_text(new_key()),
+    }
+    with asking(embedded, tmp_path, trusted_proxies="127.0.0.1,::1", **secure) as ask:
         several = [ask(x_forwarded_for=f"198.51.100.{n}") for n in range(4)]
         one = [ask(x_forwarded_for=f"198.51.100.{n}, 203.0.113.7") for n in range(4)]
 

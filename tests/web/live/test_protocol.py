@@ -13,6 +13,7 @@ import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from resolvers.callers import Caller
 from tests.web.live.stage import TICKS, Serving, served, until
 from web.live.connection import ConnectionForbidden
 from web.live.limits import LiveLimits
@@ -324,9 +325,10 @@ async def test_an_init_that_does_not_come_in_time_closes(ws):
 
 
 async def test_a_client_that_may_not_connect_is_closed():
-    async def greet(payload: dict[str, Any] | None) -> None:
+    async def greet(caller: Caller, payload: dict[str, Any] | None) -> Caller:
         if payload != {"token": "good"}:
             raise ConnectionForbidden("no")
+        return caller
 
     async with served(greet=greet) as serving:
         async with serving.socket() as stranger:

@@ -1,0 +1,130 @@
+"""The audit log by pages: one's own, everybody's for admins, and nothing twice or left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from db.accounts.accounts import Accounts
+from db.accounts.permissions import Role
+from market.errors import BadInput
+from resolvers.audit import AuditPage, AuditWanted, audit_page, note
+from resolvers.callers import Forbidden
+from resolvers.identity.principal import Principal
+from resolvers.paging import cursor_of
+from tests.accounts import ORIGIN, Stage, staged
+
+
+@pytest_asyncio.fixture
+async def stage(accounts: Accounts) -> AsyncIterator[Stage]:
+    async with staged(accounts) as stage:
+        yield stage
+
+
+async def principal_of(stage: Stage, role: Role = Role.USER) -> Principal:
+    return await stage.principal(await stage.member(role))
+
+
+async def noted(stage: Stage, principal: Principal, count: int) -> None:
+    for number in range(count):
+        await note(stage.identity, principal, "start-backfill", origin=ORIGIN, target=str(number))
+
+
+def targets(page: AuditPage) -> list[str | None]:
+    return [entry.target for entry in page.entries]
+
+
+async def test_a_line_says_who_did_what_from_where(stage: Stage) -> None:
+    principal = await principal_of(stage)
+
+    await note(
+        stage.identity, principal, "start-backfill", origin=ORIGIN, target="7", result="TOO_MANY"
+    )
+    page = await audit_page(stage.identity, principal, wanted=AuditWanted(), first=1)
+
+    (entry,) = page.entries
+    assert (entry.action, entry.target, entry.result) == ("start-backfill", "7", "TOO_MANY")
+    assert entry.user_id == entry.actor_id == principal.user_id
+    assert (entry.address, entry.request_id) == (ORIGIN.address, ORIGIN.request_id)
+    assert entry.at == stage.identity.now()
+
+
+async def test_pages_follow_each_other_without_a_line_twice_or_left_out(stage: Stage) -> None:
+    principal = await principal_of(stage)
+    await noted(stage, principal, 7)
+    wanted = AuditWanted(action="start-backfill")
+
+    found: list[str | None] = []
+    after = None
+    for _ in range(3):
+        page = await audit_page(stage.identity, principal, wanted=wanted, first=3, after=after)
+        found += targets(page)
+        after = page.cursors[-1]
+        # What is added meanwhile is newer, and moves nothing.
+        await noted(stage, principal, 1)
+
+    assert found == ["6", "5", "4", "3", "2", "1", "0"]
+    assert not page.has_next
+
+
+async def test_everybody_sees_their_own_lines_only(stage: Stage) -> None:
+    one, other = await principal_of(stage), await principal_of(stage)
+    await noted(stage, one, 2)
+    await noted(stage, other, 3)
+
+    page = await audit_page(
+        stage.identity, one, wanted=AuditWanted(action="start-backfill"), first=500
+    )
+
+    assert targets(page) == ["1", "0"]
+
+
+async def test_an_admin_sees_anybodys_lines(stage: Stage) -> None:
+    admin, one, other = (
+        await principal_of(stage, Role.ADMIN),
+        await principal_of(stage),
+        await principal_of(stage),
+    )
+    await noted(stage, one, 1)
+    await noted(stage, other, 2)
+
+    ones = await audit_page(
+        stage.identity, admin, wanted=AuditWanted(user_id=one.user_id, action="start-backfill")
+    )
+    everybodys = await audit_page(
+        stage.identity, admin, wanted=AuditWanted(everybody=True), first=3
+    )
+
+    assert targets(ones) == ["0"]
+    assert targets(everybodys) == ["1", "0", "0"]
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.READ_ONLY])
+async def test_only_an_admin_sees_others_lines(stage: Stage, role: Role) -> None:
+    one, other = await principal_of(stage, role), await principal_of(stage)
+
+    for wanted in (AuditWanted(everybody=True), AuditWanted(user_id=other.user_id)):
+        with pytest.raises(Forbidden):
+            await audit_page(stage.identity, one, wanted=wanted)
+
+
+@pytest.mark.parametrize(
+    "after", ["", "nonsense", cursor_of(("x",)), cursor_of(("9" * 30,)), cursor_of(("1", "2"))]
+)
+async def test_a_cursor_of_somewhere_else_is_refused(stage: Stage, after: str) -> None:
+    principal = await principal_of(stage)
+
+    with pytest.raises(BadInput) as raised:
+        await audit_page(stage.identity, principal, wanted=AuditWanted(), after=after)
+
+    assert raised.value.field == "after"
+
+
+@pytest.mark.parametrize("first", [-1, 501])
+async def test_a_page_has_a_bound(stage: Stage, first: int) -> None:
+    principal = await principal_of(stage)
+
+    with pytest.raises(BadInput):
+        await audit_page(stage.identity, principal, wanted=AuditWanted(), first=first)

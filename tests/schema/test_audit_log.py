@@ -1,0 +1,129 @@
+"""The audit log through GraphQL: what was done is there, whatever came of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from db.accounts.permissions import Role
+from db.embedded.servers import EmbeddedServers
+from schema.node import global_id
+from tests.accounts import ORIGIN
+from tests.api import settings_over
+from tests.conftest import scratch_database
+from tests.people import House, Person, housed
+from web.settings import Role as ProcessRole
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LOG = """query ($filter: AuditFilter, $first: Int = 50, $after: String) {
+    auditLog(filter: $filter, first: $first, after: $after) {
+        edges { cursor node { action } }
+        nodes { at action result target userId actorId address requestId }
+        pageInfo { hasPreviousPage hasNextPage startCursor endCursor } } }"""
+START = """mutation ($symbol: String!) { startBackfill(input: {
+    idempotencyKey: "k", since: 1759990000000, until: 1759993600000,
+    series: {provider: "sim", symbol: $symbol, timeframe: "1m"}}) {
+    __typename ... on BackfillStarted { backfill { id } } ... on Failure { code } } }"""
+CANCEL = """mutation ($id: ID!) { cancelBackfill(input: {id: $id}) { __typename } }"""
+
+
+@pytest.fixture(scope="module")
+def own_url(embedded: EmbeddedServers) -> Iterator[str]:
+    """A database of our own: what is backfilled here by the real time is not for other tests."""
+    with scratch_database(embedded.postgres_url) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def house(embedded: EmbeddedServers, own_url: str) -> AsyncIterator[House]:
+    # Without jobs a backfill waits until it is cancelled.
+    settings = settings_over(embedded, own_url, role=ProcessRole.API)
+    async with housed(settings, key_checks={}) as house:
+        yield house
+
+
+async def lines(person: Person, **filter: Any) -> list[dict[str, Any]]:
+    answer = await person.ask(LOG, filter=filter)
+    return answer.data["auditLog"]["nodes"]
+
+
+def id_of(person: Person) -> str:
+    assert person.user is not None
+    return global_id("User", person.user.id.hex)
+
+
+async def test_a_sign_in_is_in_the_log(house: House) -> None:
+    person = await house.person()
+
+    (line,) = await lines(person)
+
+    assert (line["action"], line["result"]) == ("login", "ok")
+    assert line["userId"] == line["actorId"] == id_of(person)
+    assert (line["address"], line["requestId"]) == (ORIGIN.address, ORIGIN.request_id)
+
+
+async def test_backfills_are_in_the_log_with_what_came_of_them(house: House) -> None:
+    admin = await house.person(Role.ADMIN)
+    started = (await admin.ask(START, symbol="BTC/USDT")).data["startBackfill"]
+    assert started["__typename"] == "BackfillStarted", started
+
+    await admin.ask(CANCEL, id=started["backfill"]["id"])
+    await admin.ask(CANCEL, id="nonsense")
+    await admin.ask(START, symbol="NOTHING")
+
+    seen = [(line["action"], line["result"]) for line in await lines(admin)]
+    assert seen[:4] == [
+        ("start-backfill", "BAD_USER_INPUT"),
+        ("cancel-backfill", "BACKFILL_NOT_FOUND"),
+        ("cancel-backfill", "ok"),
+        ("start-backfill", "ok"),
+    ]
+    targets = [line["target"] for line in await lines(admin)]
+    assert targets[2] == targets[3] is not None
+    assert targets[:2] == [None, None]
+
+
+async def test_a_page_goes_on_where_the_last_one_ended(house: House) -> None:
+    admin = await house.person(Role.ADMIN)
+    for _ in range(3):
+        await admin.ask(CANCEL, id="nonsense")
+
+    first = (await admin.ask(LOG, first=2)).data["auditLog"]
+    rest = (await admin.ask(LOG, first=2, after=first["pageInfo"]["endCursor"])).data["auditLog"]
+
+    seen = [edge["node"]["action"] for edge in first["edges"] + rest["edges"]]
+    assert seen == ["cancel-backfill"] * 3 + ["login"]
+    assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.READ_ONLY])
+async def test_others_lines_are_for_admins(house: House, role: Role) -> None:
+    person, other = await house.person(role), await house.person()
+    admin = await house.person(Role.ADMIN)
+
+    for wanted in ({"everybody": True}, {"userId": id_of(other)}):
+        assert (await person.ask(LOG, filter=wanted)).codes == ["FORBIDDEN"]
+    assert [line["userId"] for line in await lines(admin, userId=id_of(other))] == [id_of(other)]
+    everybodys = {line["userId"] for line in await lines(admin, everybody=True)}
+    assert {id_of(person), id_of(other), id_of(admin)} <= everybodys
+    assert (await house.stranger.ask(LOG)).codes == ["UNAUTHENTICATED"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"after": "nonsense"},
+        {"first": 501},
+        {"first": -1},
+        {"filter": {"userId": "nonsense"}},
+        {"filter": {"action": "x" * 61}},
+    ],
+)
+async def test_what_cannot_be_asked_is_refused(house: House, variables: dict[str, Any]) -> None:
+    person = await house.person()
+
+    assert (await person.ask(LOG, **variables)).codes == ["BAD_USER_INPUT"]

@@ -1,0 +1,523 @@
+"""Accounts over GraphQL: registering, signing in, cookies, profile, tokens and second factor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyotp
+import pytest
+import pytest_asyncio
+
+from db.accounts.permissions import Role
+from db.embedded.servers import EmbeddedServers
+from market.clock import FixedClock
+from resolvers.identity.administration import set_role
+from resolvers.identity.principal import Origin
+from schema.node import global_id
+from tests.accounts import CHEAP, added, bearer_of, session_of
+from tests.api import Api, Asked, served, settings_over
+from tests.conftest import scratch_database
+from tests.web.live.stage import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NOW = 1_760_000_000_000
+PASSWORD = "correct horse battery"
+HERE = {"x-requested-with": "a page of ours"}
+REGISTER = """mutation Register($input: RegisterInput!) {
+  register(input: $input) {
+    __typename ... on Registered { email } ... on Failure { code }
+    ... on WeakPassword { field } ... on InvalidInput { field } ... on NameTaken { field }
+  }
+}"""
+LOGIN = """mutation Login($input: LoginInput!) {
+  login(input: $input) {
+    __typename ... on Failure { code }
+    ... on SignedIn {
+      accessToken expiresAt refreshToken refreshExpiresAt user { id username role emailVerified }
+    }
+  }
+}"""
+REFRESH = """mutation Refresh($input: RefreshInput!) {
+  refresh(input: $input) {
+    __typename ... on Failure { code } ... on SignedIn { accessToken refreshToken }
+  }
+}"""
+LOGOUT = "mutation Logout($input: LogoutInput!) { logout(input: $input) { __typename } }"
+ME = "{ me { id username nickname bio location role } }"
+
+
+@pytest.fixture(scope="module")
+def own_url(embedded: EmbeddedServers) -> Iterator[str]:
+    with scratch_database(embedded.postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("identity")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def api(embedded: EmbeddedServers, own_url: str, folder: Path) -> AsyncIterator[Api]:
+    settings = settings_over(embedded, own_url, data_dir=folder, rate_logins=0)
+    async with served(settings, clock=FixedClock(NOW)) as api:
+        yield api
+
+
+async def ask(api: Api, query: str, headers: Any = None, **variables: Any) -> Asked:
+    answer = await post(api, query, headers, **variables)
+    return Asked(answer.status_code, answer.json())
+
+
+async def post(api: Api, query: str, headers: Any = None, **variables: Any) -> httpx.Response:
+    answer = await api.client.post(
+        "/graphql", json={"query": query, "variables": variables}, headers=headers
+    )
+    api.client.cookies.clear()  # what a browser keeps, tests send themselves
+    return answer
+
+
+async def known(api: Api, **values: Any) -> dict[str, str]:
+    """Return what somebody signs in with."""
+    user = await added(
+        api.wired.shared.identity.accounts, password_hash=CHEAP.hash(PASSWORD), **values
+    )
+    return {"username": user.username, "password": PASSWORD}
+
+
+async def login(api: Api, **input: Any) -> dict[str, Any]:
+    return (await ask(api, LOGIN, input=input)).data["login"]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def wanted(name: str, **values: str) -> dict[str, str]:
+    return {"username": name, "email": f"{name}@example.com", "password": PASSWORD, **values}
+
+
+async def mailed(folder: Path, address: str) -> str:
+    """Return the token in the mail to *address*."""
+
+    def found() -> list[str]:
+        mails = [path.read_text() for path in (folder / "mail").glob("*")]
+        return [mail for mail in mails if f"To: {address}" in mail]
+
+    await until(lambda: bool(found()))
+    match = re.search(r"#\w+=(\S+)", found()[-1])
+    assert match is not None
+    return match[1]
+
+
+async def test_whoever_registers_and_follows_the_link_can_sign_in(api: Api, folder: Path) -> None:
+    registered = await ask(api, REGISTER, input=wanted("ada"))
+    early = await login(api, username="ada", password=PASSWORD)
+    verified = await ask(
+        api,
+        "mutation V($t: Secret!) { verifyEmail(input: {token: $t}) { __typename } }",
+        t=await mailed(folder, "ada@example.com"),
+    )
+    signed_in = await login(api, username="Ada", password=PASSWORD)
+    me = await ask(api, ME, bearer(signed_in["accessToken"]))
+
+    assert registered.data["register"] == {"__typename": "Registered", "email": "ada@example.com"}
+    assert early == {"__typename": "EmailNotVerified", "code": "EMAIL_NOT_VERIFIED"}
+    assert verified.data["verifyEmail"] == {"__typename": "EmailVerified"}
+    user = signed_in["user"]
+    assert (user["username"], user["role"], user["emailVerified"]) == ("ada", "USER", True)
+    assert me.data["me"]["id"] == user["id"]
+
+
+@pytest.mark.parametrize(
+    ("values", "failure"),
+    [
+        ({"password": "short"}, {"__typename": "WeakPassword", "field": "password"}),
+        ({"email": "nowhere"}, {"__typename": "InvalidInput", "field": "email"}),
+        ({"username": "a b"}, {"__typename": "InvalidInput", "field": "username"}),
+        ({"invitation": "forged"}, {"__typename": "InvitationInvalid"}),
+    ],
+)
+async def test_a_registration_that_cannot_be_says_why(
+    api: Api, values: dict[str, str], failure: dict[str, str]
+) -> None:
+    answer = await ask(api, REGISTER, input=wanted("bea") | values)
+
+    assert failure.items() <= answer.data["register"].items()
+
+
+async def test_a_registration_does_not_tell_whose_address_is_known(api: Api) -> None:
+    await known(api, username="carl", email="carl@example.com")
+
+    again = await ask(api, REGISTER, input=wanted("carla", email="carl@example.com"))
+    taken = await ask(api, REGISTER, input=wanted("carl", email="other@example.com"))
+
+    assert again.data["register"] == {"__typename": "Registered", "email": "carl@example.com"}
+    assert taken.data["register"] == {
+        "__typename": "NameTaken",
+        "code": "NAME_TAKEN",
+        "field": "username",
+    }
+
+
+async def test_a_wrong_password_and_an_unknown_name_look_the_same(api: Api) -> None:
+    somebody = await known(api)
+
+    answers = [
+        await login(api, username=somebody["username"], password="wrong"),
+        await login(api, username="nobody-at-all", password="wrong"),
+        await login(api, username=somebody["username"], password="x" * 100_000),
+    ]
+
+    assert answers == [{"__typename": "LoginFailed", "code": "LOGIN_FAILED"}] * 3
+
+
+async def test_a_refresh_token_gives_the_next_pair(api: Api) -> None:
+    first = await login(api, **await known(api))
+
+    second = (await ask(api, REFRESH, input={"refreshToken": first["refreshToken"]})).data
+    me = await ask(api, ME, bearer(second["refresh"]["accessToken"]))
+
+    assert second["refresh"]["refreshToken"] not in (None, first["refreshToken"])
+    assert me.data["me"]["id"] == first["user"]["id"]
+
+
+async def test_a_password_is_no_part_of_a_document(api: Api) -> None:
+    answer = await ask(
+        api, 'mutation { login(input: {username: "x", password: "y"}) { __typename } }'
+    )
+
+    assert answer.codes == ["GRAPHQL_VALIDATION_FAILED"]
+
+
+@pytest.mark.parametrize("token", ["nonsense", "bgr_" + "A" * 64, None])
+async def test_a_refresh_token_that_does_not_count_says_so(api: Api, token: str | None) -> None:
+    answer = await ask(api, REFRESH, input={"refreshToken": token})
+
+    assert answer.data["refresh"] == {"__typename": "SessionOver", "code": "UNAUTHENTICATED"}
+
+
+def cookie_of(answer: httpx.Response) -> Any:
+    return SimpleCookie(answer.headers["set-cookie"])["bargraph_refresh"]
+
+
+async def kept(api: Api) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the headers of a page whose browser keeps a session, and what login answered."""
+    answer = await post(api, LOGIN, input={**await known(api), "cookie": True})
+    return {"cookie": f"bargraph_refresh={cookie_of(answer).value}"}, answer.json()["data"]["login"]
+
+
+async def test_a_browser_keeps_its_refresh_token_where_no_script_reads_it(api: Api) -> None:
+    answer = await post(api, LOGIN, input={**await known(api), "cookie": True})
+
+    cookie = cookie_of(answer)
+    assert cookie.value.startswith("bgr_")
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/graphql")
+    assert cookie["expires"]
+    assert cookie.value not in answer.text
+    assert answer.json()["data"]["login"]["refreshToken"] is None
+
+
+async def test_a_browser_goes_on_with_its_cookie_and_gets_the_next(api: Api) -> None:
+    cookie, signed_in = await kept(api)
+
+    answer = await post(api, REFRESH, {**cookie, **HERE}, input={})
+
+    refreshed = answer.json()["data"]["refresh"]
+    me = await ask(api, ME, bearer(refreshed["accessToken"]))
+    assert me.data["me"]["id"] == signed_in["user"]["id"]
+    assert refreshed["refreshToken"] is None
+    assert cookie_of(answer).value not in cookie["cookie"]
+
+
+async def test_a_cookie_alone_does_nothing(api: Api) -> None:
+    cookie, _ = await kept(api)
+
+    refreshed = await post(api, REFRESH, cookie, input={})
+    out = await ask(api, LOGOUT, cookie, input={})
+    me = await ask(api, ME, {**cookie, **HERE})
+    after = await ask(api, REFRESH, {**cookie, **HERE}, input={})
+
+    assert refreshed.json()["data"]["refresh"]["__typename"] == "SessionOver"
+    assert "set-cookie" not in refreshed.headers
+    assert out.data["logout"] == {"__typename": "SessionOver"}
+    assert me.codes == ["UNAUTHENTICATED"]
+    assert after.data["refresh"]["__typename"] == "SignedIn"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+async def test_a_page_of_another_site_cannot_use_the_cookie(api: Api, origin: str) -> None:
+    cookie, _ = await kept(api)
+
+    answer = await post(api, REFRESH, {**cookie, **HERE, "origin": origin}, input={})
+
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("by", ["cookie", "access token", "refresh token"])
+async def test_whoever_signs_out_is_out(api: Api, by: str) -> None:
+    cookie, signed_in = await kept(api)
+    token = cookie["cookie"].partition("=")[2]
+    headers, given = {
+        "cookie": ({**cookie, **HERE}, {}),
+        "access token": (bearer(signed_in["accessToken"]), {}),
+        "refresh token": ({}, {"refreshToken": token}),
+    }[by]
+
+    answer = await post(api, LOGOUT, headers, input=given)
+
+    assert answer.json()["data"]["logout"] == {"__typename": "LoggedOut"}
+    assert cookie_of(answer).value == ""
+    assert (await ask(api, ME, bearer(signed_in["accessToken"]))).status == 401
+    over = await ask(api, REFRESH, input={"refreshToken": token})
+    assert over.data["refresh"]["__typename"] == "SessionOver"
+
+
+async def test_a_profile_changes_where_it_is_told_to(api: Api) -> None:
+    headers = await bearer_of(api.wired.shared.identity)
+    change = """mutation U($input: UpdateProfileInput!) {
+      updateProfile(input: $input) {
+        ... on ProfileUpdated { user { nickname bio location } } ... on InvalidInput { field }
+      }
+    }"""
+
+    first = await ask(api, change, headers, input={"nickname": "Ada", "bio": "counts\nbars"})
+    second = await ask(api, change, headers, input={"nickname": None, "location": "London"})
+    refused = await ask(api, change, headers, input={"nickname": "x" * 81})
+
+    assert first.data["updateProfile"]["user"] == {
+        "nickname": "Ada",
+        "bio": "counts\nbars",
+        "location": None,
+    }
+    assert second.data["updateProfile"]["user"] == {
+        "nickname": None,
+        "bio": "counts\nbars",
+        "location": "London",
+    }
+    assert refused.data["updateProfile"] == {"field": "nickname"}
+
+
+async def test_another_password_ends_the_other_sessions(api: Api) -> None:
+    somebody = await known(api)
+    here, there = await login(api, **somebody), await login(api, **somebody)
+    change = """mutation C($old: Secret!, $new: Secret!) {
+      changePassword(input: {password: $old, newPassword: $new}) {
+        __typename ... on PasswordChanged { accessToken }
+      }
+    }"""
+    new = "another horse, another battery"
+
+    wrong = await ask(api, change, bearer(here["accessToken"]), old="wrong", new=new)
+    right = await ask(api, change, bearer(here["accessToken"]), old=PASSWORD, new=new)
+
+    assert wrong.data["changePassword"] == {"__typename": "WrongPassword"}
+    token = right.data["changePassword"]["accessToken"]
+    assert (await ask(api, ME, bearer(token))).data["me"]["username"] == somebody["username"]
+    assert (await ask(api, ME, bearer(there["accessToken"]))).status == 401
+    assert (await login(api, **somebody))["__typename"] == "LoginFailed"
+
+
+async def test_a_forgotten_password_is_set_anew_by_mail(api: Api, folder: Path) -> None:
+    somebody = await known(api, email="dora@example.com")
+    request = """mutation R($email: String!) {
+      requestPasswordReset(input: {email: $email}) { __typename ... on MailRequested { email } }
+    }"""
+    reset = """mutation S($t: Secret!, $p: Secret!) {
+      resetPassword(input: {token: $t, newPassword: $p}) { __typename }
+    }"""
+
+    asked = await ask(api, request, email="dora@example.com")
+    unknown = await ask(api, request, email="nobody@example.com")
+    token = await mailed(folder, "dora@example.com")
+    done = await ask(api, reset, t=token, p="new horse, new battery")
+    again = await ask(api, reset, t=token, p="new horse, new battery")
+
+    assert asked.data["requestPasswordReset"] == {
+        "__typename": "MailRequested",
+        "email": "dora@example.com",
+    }
+    assert unknown.data["requestPasswordReset"]["__typename"] == "MailRequested"
+    assert done.data["resetPassword"] == {"__typename": "PasswordReset"}
+    assert again.data["resetPassword"] == {"__typename": "TokenInvalid"}
+    somebody["password"] = "new horse, new battery"
+    assert (await login(api, **somebody))["__typename"] == "SignedIn"
+
+
+CREATE = """mutation C($input: CreateApiTokenInput!) {
+  createApiToken(input: $input) {
+    __typename ... on ApiTokenCreated { token apiToken { id name prefix scopes expiresAt } }
+    ... on InvalidInput { field }
+  }
+}"""
+TOKENS = "{ apiTokens { id name prefix scopes lastUsedAt } }"
+REVOKE = "mutation R($id: ID!) { revokeApiToken(input: {id: $id}) { __typename } }"
+
+
+async def test_a_token_for_a_program_is_shown_once_and_does_what_it_is_for(api: Api) -> None:
+    headers = await bearer_of(api.wired.shared.identity)
+
+    made = (await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})).data
+    token = made["createApiToken"]["token"]
+    listed = await ask(api, TOKENS, bearer(token))
+    refused = await ask(api, CREATE, bearer(token), input={"name": "more", "scopes": ["READ"]})
+
+    (shown,) = listed.data["apiTokens"]
+    assert (shown["name"], shown["scopes"]) == ("bot", ["READ"])
+    assert token.startswith(f"bgt_{shown['prefix']}_")
+    assert token not in str(listed.body)
+    assert refused.codes == ["FORBIDDEN"]
+
+
+async def test_a_revoked_token_does_not_count(api: Api) -> None:
+    headers = await bearer_of(api.wired.shared.identity)
+    made = (await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})).data
+    token, made_id = made["createApiToken"]["token"], made["createApiToken"]["apiToken"]["id"]
+
+    first, second = [await ask(api, REVOKE, headers, id=made_id) for _ in range(2)]
+
+    assert first.data["revokeApiToken"] == {"__typename": "ApiTokenRevoked"}
+    assert second.data["revokeApiToken"] == {"__typename": "NotFound"}
+    assert (await ask(api, ME, bearer(token))).codes == ["UNAUTHENTICATED"]
+
+
+@pytest.mark.parametrize("input", [{"name": " "}, {"scopes": []}, {"days": 0}, {"days": 367}])
+async def test_a_token_that_cannot_be_says_why(api: Api, input: dict[str, Any]) -> None:
+    headers = await bearer_of(api.wired.shared.identity)
+
+    answer = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"], **input})
+
+    assert answer.data["createApiToken"] == {
+        "__typename": "InvalidInput",
+        "field": next(iter(input)),
+    }
+
+
+async def test_what_is_another_users_reads_as_not_found(api: Api) -> None:
+    identity = api.wired.shared.identity
+    session = await session_of(identity)
+    owner = bearer(session.access.text.get_secret_value())
+    stranger, admin = await bearer_of(identity), await bearer_of(identity, Role.ADMIN)
+    made = (await ask(api, CREATE, owner, input={"name": "bot", "scopes": ["READ"]})).data
+    token_id = made["createApiToken"]["apiToken"]["id"]
+    node = "query N($id: ID!) { node(id: $id) { __typename id } }"
+
+    for kind, theirs in (("User", global_id("User", session.user_id.hex)), ("ApiToken", token_id)):
+        own = await ask(api, node, owner, id=theirs)
+        assert own.data["node"] == {"__typename": kind, "id": theirs}
+        for other in (stranger, admin):
+            assert (await ask(api, node, other, id=theirs)).data == {"node": None}
+        assert (await ask(api, node, id=theirs)).codes == ["UNAUTHENTICATED"]
+    revoked = await ask(api, REVOKE, stranger, id=token_id)
+    assert revoked.data["revokeApiToken"] == {"__typename": "NotFound"}
+    assert len((await ask(api, TOKENS, owner)).data["apiTokens"]) == 1
+
+
+async def test_one_time_codes_are_set_up_needed_and_turned_off(api: Api) -> None:
+    somebody = await known(api)
+    headers = bearer((await login(api, **somebody))["accessToken"])
+    enrol = """mutation E($p: Secret!) {
+      enrolSecondFactor(input: {password: $p}) {
+        __typename ... on SecondFactorEnrolled { secret uri }
+      }
+    }"""
+    confirm = """mutation C($c: Secret!) {
+      confirmSecondFactor(input: {code: $c}) {
+        __typename ... on SecondFactorConfirmed { recoveryCodes }
+      }
+    }"""
+    off = """mutation O($p: Secret!, $c: Secret!) {
+      turnOffSecondFactor(input: {password: $p, code: $c}) { __typename }
+    }"""
+
+    wrong = await ask(api, enrol, headers, p="x" * 1_000)
+    secret = (await ask(api, enrol, headers, p=PASSWORD)).data["enrolSecondFactor"]["secret"]
+    code = pyotp.TOTP(secret).at(NOW // 1000)
+    codes = (await ask(api, confirm, headers, c=code)).data["confirmSecondFactor"]["recoveryCodes"]
+    needed, refused = await login(api, **somebody), await login(api, **somebody, code="000000")
+    recovered = await login(api, **somebody, code=codes[0])
+    ended = await ask(api, off, headers, p=PASSWORD, c=codes[1])
+
+    assert wrong.data["enrolSecondFactor"] == {"__typename": "WrongPassword"}
+    assert (needed["__typename"], refused["__typename"]) == ("CodeNeeded", "WrongCode")
+    assert recovered["__typename"] == "SignedIn"
+    assert ended.data["turnOffSecondFactor"] == {"__typename": "SecondFactorTurnedOff"}
+    assert (await login(api, **somebody))["__typename"] == "SignedIn"
+
+
+async def test_a_new_role_counts_at_the_next_request(api: Api) -> None:
+    identity = api.wired.shared.identity
+    user = await added(identity.accounts, password_hash=CHEAP.hash(PASSWORD))
+    headers = bearer((await login(api, username=user.username, password=PASSWORD))["accessToken"])
+    before = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})
+
+    await set_role(identity, None, user.username, Role.READ_ONLY, origin=Origin())
+    after = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})
+
+    assert before.data["createApiToken"]["__typename"] == "ApiTokenCreated"
+    assert after.codes == ["FORBIDDEN"]
+
+
+async def test_tries_at_one_account_are_limited_wherever_they_come_from(
+    embedded: EmbeddedServers, own_url: str, folder: Path
+) -> None:
+    settings = settings_over(
+        embedded, own_url, data_dir=folder, rate_logins=20, trusted_proxies=("127.0.0.1",)
+    )
+    async with served(settings, clock=FixedClock(NOW)) as api:
+
+        async def tried(name: str, address: str) -> httpx.Response:
+            return await post(
+                api,
+                LOGIN,
+                {"x-forwarded-for": address},
+                input={"username": name, "password": "wrong"},
+            )
+
+        answers = [await tried("victim", f"198.51.100.{n}") for n in range(3)]
+        other = await tried("another", "198.51.100.9")
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+    assert int(answers[2].headers["retry-after"]) >= 1
+    assert other.json()["data"]["login"]["__typename"] == "LoginFailed"
+
+
+async def test_mails_to_one_address_are_limited_too(
+    embedded: EmbeddedServers, own_url: str, folder: Path
+) -> None:
+    request = (
+        'mutation { requestPasswordReset(input: {email: "nobody@example.com"}) { __typename } }'
+    )
+    async with served(
+        settings_over(embedded, own_url, data_dir=folder, rate_logins=40), clock=FixedClock(NOW)
+    ) as api:
+        statuses = [(await post(api, request)).status_code for _ in range(3)]
+
+    assert statuses == [200, 200, 429]
+
+
+async def test_tries_at_ones_own_password_count_like_tries_to_sign_in(
+    embedded: EmbeddedServers, own_url: str, folder: Path
+) -> None:
+    change = """mutation C($old: Secret!, $new: Secret!) {
+      changePassword(input: {password: $old, newPassword: $new}) { __typename }
+    }"""
+    async with served(
+        settings_over(embedded, own_url, data_dir=folder, rate_logins=20), clock=FixedClock(NOW)
+    ) as api:
+        headers = await bearer_of(api.wired.shared.identity)
+        answers = [
+            await post(api, change, headers, old=f"guess {n}", new="new horse, new battery")
+            for n in range(3)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[1].json()["data"]["changePassword"] == {"__typename": "WrongPassword"}

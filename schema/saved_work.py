@@ -16,16 +16,17 @@ from market.errors import BadInput, BargraphError
 from resolvers.identity.saved_work import (
     LayoutToSave,
     PresetToSave,
+    chart_layout,
     chart_layouts,
     delete_chart_layout,
     delete_indicator_preset,
+    indicator_preset,
     indicator_presets,
     preferences,
     save_chart_layout,
     save_indicator_preset,
     save_preferences,
 )
-from resolvers.saved_work import chart_layout, indicator_preset
 from schema.context import Context, Info
 from schema.errors import failure_of
 from schema.failures import Failure, InvalidInput, NameTakenType, NotFoundType, TooManyType

@@ -44,9 +44,9 @@ from plugins.replay.clock import Anchor, dataset_id
 from plugins.replay.provider import ReplayProvider
 from plugins.replay.recordings import load
 from plugins.sim.provider import SimProvider
-from resolvers.credentials import VenueProbe
 from resolvers.directory import Directory
 from resolvers.identity.identity import Identity
+from resolvers.venue_probe import VenueProbe
 from schema.context import Shared
 from schema.encoding import BarEncoder
 from schema.permissions import Permissions

@@ -150,3 +150,17 @@ async def _changing(identity: Identity, principal: Principal) -> AsyncIterator[T
         if await transaction.users.find(principal.user_id, lock=True) is None:
             raise Unauthenticated
         yield transaction
+
+
+async def chart_layout(identity: Identity, principal: Principal, id: UUID) -> ChartLayout:
+    """Return one of the principal's layouts. Raises `NotFound`, `Forbidden`."""
+    principal.check(Permission.ACCOUNT_READ)
+    async with identity.accounts.transaction() as transaction:
+        return await transaction.layouts.find(principal.user_id, id)
+
+
+async def indicator_preset(identity: Identity, principal: Principal, id: UUID) -> IndicatorPreset:
+    """Return one of the principal's presets. Raises `NotFound`, `Forbidden`."""
+    principal.check(Permission.ACCOUNT_READ)
+    async with identity.accounts.transaction() as transaction:
+        return await transaction.presets.find(principal.user_id, id)

@@ -6,12 +6,12 @@ import argparse
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from web.commands.base import Commands
+from web.commands.connected import connected_redis
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -69,28 +69,11 @@ async def _with_redis(
 
     from datasources.live.redis_away import RedisAway  # noqa: PLC0415
 
-    async with _redis(settings) as redis:
+    async with connected_redis(settings) as redis:
         try:
             return await action(redis, settings.redis_prefix, chosen)
         except (RedisError, OSError) as error:
             raise RedisAway(f"Redis did not answer: {type(error).__name__}") from error
-
-
-@asynccontextmanager
-async def _redis(settings: Settings) -> AsyncIterator[Redis]:
-    """Yield the Redis of *settings*; the embedded one runs for as long as that takes."""
-    from db.embedded.servers import embedded_servers  # noqa: PLC0415 - heavy
-    from web.bootstrap import open_redis  # noqa: PLC0415
-
-    if settings.redis_url is not None:
-        async with open_redis(settings.redis_url.get_secret_value(), 2) as redis:
-            yield redis
-        return
-    async with (
-        embedded_servers(settings.data_dir) as embedded,
-        open_redis(embedded.redis_url, 2) as redis,
-    ):
-        yield redis
 
 
 async def _workers(redis: Redis, prefix: str, chosen: argparse.Namespace) -> int:

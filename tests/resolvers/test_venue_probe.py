@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from db.accounts.repositories.credentials import CredentialSecrets
 from market.errors import ProviderUnavailable, UnknownName
 from plugins.credentials import KeyPermission, KeysRefused, VenueKeys
-from resolvers.credentials import VenueProbe
 from resolvers.identity.failures import CredentialRefused
+from resolvers.venue_probe import VenueProbe
 
 SECRETS = CredentialSecrets(SecretStr("a key"), SecretStr("a secret"), SecretStr("a passphrase"))
 

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from db.accounts.accounts import Transaction
 from db.accounts.errors import NotFound
 from db.accounts.permissions import Permission, Role
-from db.accounts.repositories.audit import Entry
 from db.accounts.repositories.one_time import Invitation
 from db.accounts.repositories.users import User, name_key
 from resolvers.identity import letters
@@ -125,29 +124,6 @@ async def set_disabled(
         )
     identity.checks.forget(user.id)
     return user
-
-
-async def audit_log(
-    identity: Identity,
-    principal: Principal,
-    *,
-    first: int,
-    before: int | None = None,
-    everybody: bool = False,
-    action: str | None = None,
-) -> list[Entry]:
-    """Return at most *first* lines older than the line *before*, the newest first.
-
-    The principal's own, or for admins those of *everybody*. Raises `Forbidden`.
-    """
-    principal.check(Permission.AUDIT_READ_ALL if everybody else Permission.ACCOUNT_READ)
-    async with identity.accounts.transaction() as transaction:
-        return await transaction.audit.page(
-            first=first,
-            before=before,
-            user_id=None if everybody else principal.user_id,
-            action=action,
-        )
 
 
 def _check(actor: Principal | None) -> None:

@@ -6,10 +6,13 @@ import pytest
 
 from db.accounts.errors import NotFound
 from db.accounts.permissions import Role
+from resolvers.audit import AuditWanted, audit_page
 from resolvers.callers import Forbidden
-from resolvers.identity.administration import audit_log, invite, set_disabled, set_role, users
+from resolvers.identity.administration import invite, set_disabled, set_role, users
 from resolvers.identity.failures import LoginFailed
 from tests.accounts import ORIGIN, Stage
+
+OWN, EVERYBODY = AuditWanted(), AuditWanted(everybody=True)
 
 
 async def test_only_admins_do_it(stage: Stage) -> None:
@@ -21,7 +24,7 @@ async def test_only_admins_do_it(stage: Stage) -> None:
             invite(stage.identity, actor, role=Role.ADMIN, email=None, origin=ORIGIN),
             set_role(stage.identity, actor, user.username, Role.ADMIN, origin=ORIGIN),
             set_disabled(stage.identity, actor, user.username, True, origin=ORIGIN),
-            audit_log(stage.identity, actor, first=1, everybody=True),
+            audit_page(stage.identity, actor, wanted=EVERYBODY),
         ):
             with pytest.raises(Forbidden):
                 await asked
@@ -34,7 +37,8 @@ async def test_what_an_admin_did_is_in_the_log_of_whom_it_was_done_to(stage: Sta
 
     await set_role(stage.identity, admin, user.username, Role.READ_ONLY, origin=ORIGIN)
 
-    newest, *_ = await audit_log(stage.identity, principal, first=10)
+    log = await audit_page(stage.identity, principal, wanted=OWN)
+    newest = log.entries[0]
     assert (newest.action, newest.target, newest.result) == ("set-role", "read-only", "ok")
     assert (newest.user_id, newest.actor_id) == (user.id, admin.user_id)
 
@@ -69,10 +73,11 @@ async def test_the_log_is_paged_from_the_newest_without_a_line_twice_or_missing(
         await stage.login(user)
 
     pages = []
-    before = None
-    while page := await audit_log(stage.identity, principal, first=3, before=before):
-        pages.append([entry.id for entry in page])
-        before = page[-1].id
+    after, more = None, True
+    while more:
+        page = await audit_page(stage.identity, principal, wanted=OWN, first=3, after=after)
+        pages.append([entry.id for entry in page.entries])
+        after, more = page.cursors[-1], page.has_next
 
     ids = [number for page in pages for number in page]
     assert len(ids) == 7
@@ -84,8 +89,9 @@ async def test_everybody_sees_their_own_lines_and_admins_all(stage: Stage) -> No
     first, _ = await stage.principal(one), await stage.principal(two)
     admin = await stage.principal(await stage.member(Role.ADMIN))
 
-    own = await audit_log(stage.identity, first, first=100)
-    everybodys = await audit_log(stage.identity, admin, first=100, everybody=True, action="login")
+    own = (await audit_page(stage.identity, first, wanted=OWN, first=100)).entries
+    logins = AuditWanted(everybody=True, action="login")
+    everybodys = (await audit_page(stage.identity, admin, wanted=logins, first=100)).entries
 
     assert {entry.user_id for entry in own} == {one.id}
     assert {one.id, two.id, admin.user_id} <= {entry.user_id for entry in everybodys}

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasources.compose import Stock, allowed, buckets_in, compose, select, spans_of
+from datasources.compose import (
+    Stock,
+    allowed,
+    buckets_in,
+    closed_hours,
+    compose,
+    select,
+    spans_of,
+)
 from datasources.found import Base, Found, Head, Want
 from datasources.plan import builds, native_grid, offer_of
 from datasources.views import coarsest_view
@@ -30,8 +38,17 @@ def key_of(base: Base) -> SeriesKey:
     return SeriesKey(base.listing, base.timeframe)
 
 
-def head_of(state: SeriesState) -> Head:
-    return Head(state.id, state.position, state.generation, state.known, state.minutes_from)
+def head_of(state: SeriesState, window: Window | None = None) -> Head:
+    """Return where a base stands; *window* is that in which its bars were read with the state."""
+    return Head(
+        state.id,
+        state.position,
+        state.generation,
+        state.known,
+        state.minutes_from,
+        state.retained_from,
+        Spans() if window is None else state.rolled.clip(window),
+    )
 
 
 _NEVER = -(2**62)
@@ -105,6 +122,7 @@ class Aggregates:
         bases = [want.bases for want in wants]
         minutes_from = [_NEVER for _ in wants]
         native = [Spans() for _ in wants]
+        lost = [Spans() for _ in wants]
         for depth in range(max(map(len, bases), default=0)):
             turn: list[int] = []
             runs: list[Buckets] = []
@@ -113,8 +131,10 @@ class Aggregates:
                 if depth < len(bases[i]):
                     left = buckets_in(want.series, want.spans - found[i].settled)
                     if depth and not bases[i][0].native:
-                        # Where minutes decide, what they lack is the provider's to say.
-                        left = select(left, left.opens < minutes_from[i])
+                        # Where minutes decide, what they lack is the provider's to say, unless it
+                        # was dropped.
+                        others = left.opens < minutes_from[i]
+                        left = select(left, others | lost[i].touches(left.opens, left.closes))
                     # What a coarser native frame can build is its to decide, stored or not: else
                     # an answer would depend on what was asked for before.
                     if native[i]:
@@ -134,8 +154,11 @@ class Aggregates:
                 want = wants[i]
                 if not read.base.native and head.minutes_from is not None:
                     minutes_from[i] = head.minutes_from
+                if not read.base.native and (gone := head.lost):
+                    lost[i] = gone - closed_hours(want.series, gone.hull.clip(read.window))
                 may = allowed(want.series, read.base, buckets, head.minutes_from)
-                stock = Stock(read.base, bars, head.known, head.known, want.now, head)
+                told = head.known | head.rolled
+                stock = Stock(read.base, bars, told, told, want.now, head)
                 part = compose(want.series, select(buckets, may), stock)
                 # What only the store says is not fresh: nobody asked the provider just now.
                 lasting = part.bars.inside(part.settled)
@@ -179,7 +202,10 @@ class Aggregates:
             self.note_away(away)
             return [(None, Bars.empty()) for _ in reads]
         self.note_back()
-        return [(head_of(a.state) if a.state else None, a.bars) for a in answers]
+        return [
+            (head_of(answer.state, read.window) if answer.state else None, answer.bars)
+            for read, answer in zip(reads, answers, strict=True)
+        ]
 
     def note_away(self, reason: StoreUnavailable) -> None:
         """Log once, until it is back, that the store is out of reach."""

@@ -135,7 +135,7 @@ class Chain:
             for i, right in zip(outdated, again, strict=True):
                 found[i] = right
         if kept := sorted(changed - outdated.keys()):
-            await self._cache.keep([wants[i] for i in kept], [found[i] for i in kept])
+            self._cache.keep([wants[i] for i in kept], [found[i] for i in kept])
         return found
 
     def _count(self, source: str, found: Sequence[Found]) -> None:

@@ -107,7 +107,7 @@ class Fetcher:
     async def fetch(
         self, ask: Ask, chunk: Window, known: Spans, stored: Bars, *, patient: bool = False
     ) -> Fetched:
-        """Return what the provider has of *chunk* outside *known*.
+        """Return what the provider has of *chunk* outside *known*, the time not to ask about.
 
         *stored* are rows of the store in that time, as far as the caller read them: what comes
         back equal to them is not written again. A *patient* caller lets everybody else at that
@@ -151,19 +151,19 @@ class Fetcher:
                 if self._is_fresh(ask, chunk, given, known):
                     return given
             # Another process may have stored the chunk while this one waited for the lock.
-            known |= await self._known_now(ask.base)
+            known |= await self._beyond_asking(ask.base)
             fetched = await self._ask(ask, chunk, known, stored)
             if fetched.failure is None:
                 lasting = max(self._forming_ttl, _HANDED_OVER_FOR)
                 await self._handover.give(name, fetched.packed(), milliseconds=lasting)
             return fetched
 
-    async def _known_now(self, base: Base) -> Spans:
+    async def _beyond_asking(self, base: Base) -> Spans:
         try:
             (state,) = await self._store.states([key_of(base)])
         except StoreUnavailable:
             return Spans()
-        return state.known if state else Spans()
+        return state.beyond_asking if state else Spans()
 
     async def _ask(self, ask: Ask, chunk: Window, known: Spans, stored: Bars) -> Fetched:
         now = ask.provider.clock.now()
@@ -244,7 +244,7 @@ class Fetcher:
                 log.debug("not stored: %s", away)
             else:
                 head = head_of(written.state)
-                bars = _as_stored(bars, written.bars)
+                bars = _as_stored(bars, written.bars, kept_from=head.retained_from)
                 await self._announce({ask.base: head})
         else:
             bars = _as_stored(bars, known_rows)
@@ -288,6 +288,12 @@ def same_values(fetched: Bars, stored: Bars) -> bool:
     )
 
 
-def _as_stored(fetched: Bars, stored: Bars) -> Bars:
-    """Return *fetched* with every closed bar as the store holds it, and the forming ones."""
-    return stored.merge(fetched.take(~fetched.is_closed))
+def _as_stored(fetched: Bars, stored: Bars, *, kept_from: int | None = None) -> Bars:
+    """Return *fetched* with every closed bar as the store holds it, and the forming ones.
+
+    Those before *kept_from* it did not take in; they are true all the same.
+    """
+    own = ~fetched.is_closed
+    if kept_from is not None:
+        own |= fetched.time < kept_from
+    return stored.merge(fetched.take(own))

@@ -10,6 +10,7 @@ from market.bars import Bars
 from market.instrument import Instrument, Listing, Series
 from market.timeframe import Timeframe
 from market.window import Spans
+from market.zones import ERA
 
 
 class GapReason(StrEnum):
@@ -22,6 +23,7 @@ class GapReason(StrEnum):
     BEFORE_FIRST = "before_first"
     AFTER_LAST = "after_last"
     NOT_OFFERED = "not_offered"
+    NOT_KEPT = "not_kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,9 @@ class Head:
     """Where a stored base stands: the id of its row, its log position and its generation.
 
     The generation moves when settled history changed; whatever was cached under another is void.
-    *minutes_from* is when minutes begin to decide coarser bars, None while not known.
+    *minutes_from* is when minutes begin to decide coarser bars, None while not known. Before
+    *retained_from* bars were dropped for their age. *rolled* is the part of that time of which what
+    was read tells all the same, because it was read through an aggregate.
     """
 
     id: int
@@ -61,6 +65,15 @@ class Head:
     known: Spans | None = None
     """The settled time of the base; None where only the cache was asked."""
     minutes_from: int | None = None
+    retained_from: int | None = None
+    rolled: Spans = field(default_factory=Spans)
+
+    @property
+    def lost(self) -> Spans:
+        """The time whose bars were dropped, and of which nothing that was read tells."""
+        if self.retained_from is None:
+            return Spans()
+        return Spans.of(ERA.since, self.retained_from) - self.rolled
 
     def merge(self, later: Head) -> Head:
         """Return a head that promises no more than both: the older of what moves on."""
@@ -70,6 +83,8 @@ class Head:
             min(self.generation, later.generation),
             self.known if later.known is None else later.known,
             self.minutes_from if later.minutes_from is None else later.minutes_from,
+            self.retained_from if later.retained_from is None else later.retained_from,
+            self.rolled | later.rolled,
         )
 
 

@@ -32,7 +32,10 @@ def gaps_of(
     told = found.fresh.contains(buckets.opens)
     unexplained = ~told
     reasons = np.full(len(buckets), _REASONS.index(otherwise))
-    for reason, spans in reversed(found.unknown):
+    # That it was dropped is said only where nothing else is: another base may have had it.
+    weakest = [one for one in found.unknown if one[0] is GapReason.NOT_KEPT]
+    others = [one for one in found.unknown if one[0] is not GapReason.NOT_KEPT]
+    for reason, spans in weakest + others[::-1]:
         touched = spans.touches(buckets.opens, buckets.closes)
         reasons[touched] = _REASONS.index(reason)
         unexplained &= ~touched

@@ -58,20 +58,39 @@ class Job:
 
     @property
     def known(self) -> Spans:
+        """The time that is settled, by the bars of the base or by those read through the view."""
         if self.head is None or self.head.known is None:
             return Spans()
-        return self.head.known
+        return self.head.known | (self.head.rolled & self.viewed)
+
+    @property
+    def not_kept(self) -> Spans:
+        """The time whose bars were dropped for their age, and are not asked for again."""
+        if self.head is None or self.head.retained_from is None:
+            return Spans()
+        return Spans.of(ERA.since, self.head.retained_from)
+
+    def learn(self, head: Head | None) -> None:
+        """Take note of where the base stands, as a read found it; None if the store is away."""
+        if head is not None and self.head is not None:
+            head = replace(head, rolled=self.head.rolled | head.rolled)
+        self.head = head or self.head
 
     @property
     def missing(self) -> Spans:
         """The time the provider must be asked about."""
-        left = self.spans - self.known - self.refused
+        left = self.spans - self.known - self.refused - self.not_kept
         return left - closed_hours(self.want.series, left.hull) if left else left
 
     @property
     def all_refused(self) -> Spans:
         """The time the provider does not offer, as was known before and as it said now."""
         return self.refused | Spans(w for fetched in self.fetched for w in fetched.not_offered)
+
+    @property
+    def never(self) -> Spans:
+        """The time of which the base can tell nothing, now or later."""
+        return self.all_refused | (self.not_kept - self.known)
 
     def dirty(self) -> Spans:
         """The time whose bars are read raw, because the fetch may add to it.
@@ -159,6 +178,8 @@ class Providers:
         if not len(left):
             # Where minutes begin decided that native bars stand here: when that moves, they go.
             return Found(Bars.empty(), heads={base: head} if head else {})
+        # What it told of was read through another view, or not at all.
+        head = replace(head, rolled=Spans()) if head else None
         return Job(want, ask, left, head, view=view)
 
     async def _run(self, jobs: Sequence[Job]) -> list[Found]:
@@ -202,7 +223,7 @@ class Providers:
             owners, await self._aggregates.read(reads), strict=True
         ):
             (rough if is_raw else clean)[n].append(bars)
-            jobs[n].head = head or jobs[n].head
+            jobs[n].learn(head)
         return [
             (Bars.concat(some), Bars.concat(more)) for some, more in zip(clean, rough, strict=True)
         ]
@@ -214,7 +235,7 @@ class Providers:
         job.fetched = list(
             await asyncio.gather(
                 *(
-                    self._fetcher.fetch(job.ask, chunk, job.known, raw.slice(chunk))
+                    self._fetcher.fetch(job.ask, chunk, job.known | job.not_kept, raw.slice(chunk))
                     for chunk in job.chunks
                 )
             )
@@ -235,7 +256,7 @@ def _accounted(job: Job) -> bool:
 def _awaited(job: Job, part: Found) -> Spans:
     """Return the buckets that *job*'s base will decide once the provider gives what it has."""
     left = select(job.buckets, ~part.fresh.contains(job.buckets.opens))
-    return spans_of(select(left, ~job.all_refused.touches(left.opens, left.closes)))
+    return spans_of(select(left, ~job.never.touches(left.opens, left.closes)))
 
 
 def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:
@@ -266,6 +287,7 @@ def _explained(job: Job, stock: Stock) -> Found:
     found = compose(job.want.series, job.buckets, stock)
     refused = job.all_refused
     asked = Spans(window for fetched in job.fetched for window in fetched.asked)
+    closed = closed_hours(job.want.series, job.spans.hull)
     failed = Spans(
         chunk
         for chunk, fetched in zip(job.chunks, job.fetched, strict=True)
@@ -275,6 +297,7 @@ def _explained(job: Job, stock: Stock) -> Found:
         (GapReason.NOT_OFFERED, refused),
         (GapReason.PROVIDER_UNAVAILABLE, (failed | asked) - stock.fresh - refused),
         (GapReason.NOT_FETCHED, Spans(job.dropped)),
+        (GapReason.NOT_KEPT, job.not_kept - job.known - closed),
     )
     # Chunks reach further than the buckets, of whose time alone these reasons are true.
     mine = ((reason, spans & job.spans) for reason, spans in reasons)

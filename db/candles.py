@@ -52,6 +52,8 @@ class CandleStore:
         self._ids: OrderedDict[SeriesKey, int] = OrderedDict()
         self._store_id: UUID | None = None
         self._levels: dict[Timeframe, int] = {}
+        self.too_old = 0
+        """Bars that were not taken in since the start, because such are not kept."""
 
     async def store_id(self) -> UUID:
         """Return what tells this store from every other; cursors carry it."""
@@ -139,8 +141,9 @@ class CandleStore:
     async def write(self, writes: Sequence[Write]) -> list[Written]:
         """Merge *writes* in one transaction, in the order given where they share a series.
 
-        Raises `InvalidBars`, and then stores nothing, for bars that cannot be true, are still
-        forming, lie outside the years 1 to 9999 or, being minutes, off the minute.
+        Bars before the time that is kept are left out. Raises `InvalidBars`, and then stores
+        nothing, for bars that cannot be true, are still forming, lie outside the years 1 to 9999
+        or, being minutes, off the minute.
         """
         if not writes:
             return []
@@ -150,7 +153,9 @@ class CandleStore:
         async def merge_all(connection: asyncpg.Connection, ids: Sequence[int]) -> list[Written]:
             return await merge_in_turns(connection, ids, writes)
 
-        return await self.transact([(write.key, write.facts) for write in writes], merge_all)
+        written = await self.transact([(write.key, write.facts) for write in writes], merge_all)
+        self.too_old += sum(one.too_old for one in written)
+        return written
 
     async def transact(
         self,

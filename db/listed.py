@@ -38,7 +38,7 @@ class StoredSeries:
 
 
 async def stored_series(
-    pool: asyncpg.Pool,
+    pool: asyncpg.Pool | asyncpg.Connection,
     *,
     provider: str | None = None,
     symbol: str | None = None,

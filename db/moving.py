@@ -3,7 +3,7 @@
 A table is copied in pieces, each a transaction that also compares both sides, row by row by a hash
 in SQL. A piece that is the same on both sides is not copied again, so a move that was interrupted
 goes on where it stopped, without a note of where that was. Aggregates are not copied: the target
-makes its own, in its own mode.
+makes its own, in its own mode; but for those whose minutes were dropped.
 
 Nobody may write meanwhile. Servers that are connected are found and named; those that come later
 wait in vain for a lock, as if the store were away.
@@ -11,7 +11,6 @@ wait in vain for a lock, as if the store were away.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,15 +20,17 @@ from uuid import UUID
 
 import asyncpg
 
+from db.copying import Rows, copy, delete, digest
 from db.errors import store_failures
-from db.migrations import migrate
+from db.migrations import TIMESCALE, migrate, mode_of
+from db.moving_aggregates import kept_aggregates, move_aggregate, prepare
+from db.timescale import Refresher
 from market.errors import BargraphError
 
 PIECE = 50_000
 """Rows of one transaction."""
 APPLICATION = "bargraph move"
 _LOCK_WAIT = "5s"
-_CHUNKS_UNDER_WAY = 4
 
 
 class MoveRefused(BargraphError):
@@ -58,6 +59,7 @@ MOVED = (
     Table("backfill"),
     Table("import_progress"),
     Table("trades_told"),
+    Table("retained"),
     Table("bar", along="timestamp"),
     Table("raw_trades", along="timestamp"),
     Table("change", along="position"),
@@ -134,16 +136,15 @@ class Piece:
     until: Any = None
 
     @property
-    def where(self) -> tuple[str, list[Any]]:
-        """The condition that selects these rows, and its arguments."""
+    def rows(self) -> Rows:
         if self.table.along is None:
-            return "true", []
+            return Rows(self.table.name, "true", ())
         condition, arguments = "series_id = $1", [self.series]
         for sign, end in ((">=", self.since), ("<", self.until)):
             if end is not None:
                 arguments.append(end)
                 condition += f' AND "{self.table.along}" {sign} ${len(arguments)}'
-        return condition, arguments
+        return Rows(self.table.name, condition, arguments)
 
     def __str__(self) -> str:
         if self.table.along is None:
@@ -225,25 +226,44 @@ class _Move:
         }
         # From here on the lock keeps other writers off; it is on the table that is whole now.
         async with _locked(target_url, "target"):
+            # Before the bars: with those at hand the target makes the aggregates of both.
+            dropped = await self._move_aggregates()
             for table in MOVED:
                 for series in rolled_up if table.along is not None else ():
                     async for piece in self._pieces(table, series):
                         await self._move(piece, roll_up=table.name == "bar" and rolled_up[series])
+            if dropped and await mode_of(target_url) == TIMESCALE:
+                # What is not refreshed is made of minutes, and there are none.
+                await Refresher(target_url, application_name=APPLICATION).refresh()
         await self._finish()
         stay = await self._source.fetchval("SELECT to_regnamespace('accounts') IS NOT NULL")
         return Moved(self._store, len(rolled_up), self._rows, self._copied, stay)
+
+    async def _move_aggregates(self) -> bool:
+        """Move what is left of dropped minutes; return whether there was any."""
+        dropped = False
+        async for kept in kept_aggregates(self._source):
+            if not dropped:
+                await prepare(self._target)
+            dropped = True
+            count, copied, same = await move_aggregate(self._source, self._target, kept)
+            if not same:
+                raise MovedWrong(f"Both sides differ after copying: {kept}.")
+            self._rows += count
+            self._copied += count if copied else 0
+        return dropped
 
     async def _pieces(self, table: Table, series: int) -> AsyncIterator[Piece]:
         """Yield pieces of a series that together are all time."""
         since = None
         while True:
-            condition, arguments = Piece(table, series, since).where
+            rows = Piece(table, series, since).rows
             # Strictly later, so that a piece never begins where it ended.
             until = await self._source.fetchval(
                 f'SELECT "{table.along}" FROM {table.name} '  # noqa: S608
-                f"WHERE {condition.replace('>=', '>')} "
-                f'ORDER BY "{table.along}" OFFSET ${len(arguments) + 1} LIMIT 1',
-                *arguments,
+                f"WHERE {rows.where.replace('>=', '>')} "
+                f'ORDER BY "{table.along}" OFFSET ${len(rows.arguments) + 1} LIMIT 1',
+                *rows.arguments,
                 self._piece,
             )
             yield Piece(table, series, since, until)
@@ -254,19 +274,15 @@ class _Move:
     async def _move(self, piece: Piece, *, roll_up: bool = False) -> None:
         """Copy *piece* unless the target has it, and commit it if both sides are the same."""
         columns = await self._columns(piece.table)
-        count, mine = await _digest(self._source, piece, columns)
+        count, mine = await digest(self._source, piece.rows, columns)
         self._rows += count
-        there, theirs = await _digest(self._target, piece, columns)
+        there, theirs = await digest(self._target, piece.rows, columns)
         if theirs != mine:
             async with self._target.transaction():
-                condition, arguments = piece.where
                 if there:
-                    await self._target.execute(
-                        f"DELETE FROM {piece.table.name} WHERE {condition}",  # noqa: S608
-                        *arguments,
-                    )
+                    await delete(self._target, piece.rows)
                 await self._copy(piece, columns)
-                if await _digest(self._target, piece, columns) != (count, mine):
+                if await digest(self._target, piece.rows, columns) != (count, mine):
                     raise MovedWrong(f"Both sides differ after copying: {piece}.")
                 if roll_up:
                     await self._roll_up(piece)
@@ -281,41 +297,22 @@ class _Move:
         return [column for column in mine if column in theirs and column not in made]
 
     async def _copy(self, piece: Piece, columns: list[str]) -> None:
-        condition, arguments = piece.where
         theirs = {row["attname"] for row in await self._target.fetch(_COLUMNS, piece.table.name)}
         made = {
             column: expression
             for (name, column), expression in _MADE.items()
             if name == piece.table.name and column in theirs
         }
-        names = ", ".join([f'"{column}"' for column in columns] + list(made.values()))
-        query = f"SELECT {names} FROM {piece.table.name} WHERE {condition}"  # noqa: S608
-        under_way: asyncio.Queue[bytes] = asyncio.Queue(_CHUNKS_UNDER_WAY)
-
-        async def read() -> None:
-            await self._source.copy_from_query(
-                query, *arguments, output=under_way.put, format="binary"
-            )
-            await under_way.put(b"")
-
-        async def chunks() -> AsyncIterator[bytes]:
-            while chunk := await under_way.get():
-                yield chunk
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(read())
-            await self._target.copy_to_table(
-                piece.table.name, source=chunks(), columns=[*columns, *made], format="binary"
-            )
+        await copy(self._source, piece.rows, columns, self._target, piece.table.name, made=made)
 
     async def _roll_up(self, piece: Piece) -> None:
         """Let the target's aggregates know of the bars of *piece*, as a write of them would."""
-        condition, arguments = piece.where
+        rows = piece.rows
         await self._target.execute("SELECT open_staging()")
         await self._target.execute(
             'INSERT INTO changed (series_id, "timestamp") '  # noqa: S608
-            f'SELECT series_id, "timestamp" FROM bar WHERE {condition}',
-            *arguments,
+            f'SELECT series_id, "timestamp" FROM bar WHERE {rows.where}',
+            *rows.arguments,
         )
         await self._target.execute("SELECT roll_up($1)", [piece.series])
 
@@ -330,29 +327,6 @@ class _Move:
                 if used is not None:
                     await self._target.execute("SELECT setval($1, $2)", row["sequence"], used)
             await self._target.execute(f"DROP TABLE {_MARK}")
-
-
-async def _digest(
-    connection: asyncpg.Connection, piece: Piece, columns: list[str]
-) -> tuple[int, bytes]:
-    """Return how many rows a piece has, and a hash of all their values.
-
-    By the text of each row, which every version writes alike and with every bit of a number;
-    ordered by that text, since not all servers order strings alike.
-    """
-    condition, arguments = piece.where
-    names = ", ".join(f'"{column}"' for column in columns)
-    row = await connection.fetchrow(
-        f"""
-        SELECT count(*) AS count, sha256(coalesce(
-                   string_agg(convert_to(line, 'UTF8'), '\\x0a' ORDER BY line COLLATE "C"), ''
-               )) AS digest
-        FROM (SELECT (t.*)::text AS line
-              FROM (SELECT {names} FROM {piece.table.name} WHERE {condition}) t) l
-        """,  # noqa: S608
-        *arguments,
-    )
-    return row["count"], row["digest"]
 
 
 async def _claim(target: asyncpg.Connection, store: UUID) -> None:

@@ -24,6 +24,7 @@ from db.binary import (
 )
 from db.candles import CandleStore, merge_in_turns
 from db.staging import check
+from db.statements import retained_from
 from db.stored import SeriesFacts, SeriesKey, SeriesState, Write
 from db.told import US, Proof, as_of, newest
 from market.bars import Bars
@@ -33,12 +34,13 @@ from market.window import MINUTE, Spans, Window
 _NOWHERE = Spans()
 _LOCK = "SELECT id FROM series WHERE id = ANY ($1::integer[]) ORDER BY id FOR NO KEY UPDATE"
 # After the lock, in a statement of its own: it sees what the holder before committed.
-_STATES = """
+_STATES = f"""
     SELECT s.id, (extract(epoch FROM s.minutes_from) * 1000)::bigint AS minutes_from, s.position,
-           s.generation, multirange_send(s.known) AS known, multirange_send(t.told) AS told
+           s.generation, multirange_send(s.known) AS known, multirange_send(t.told) AS told,
+           {retained_from("s.id")}
     FROM series s LEFT JOIN trades_told t ON t.series_id = s.id
     WHERE s.id = ANY ($1::integer[])
-"""
+"""  # noqa: S608 - the column is a constant
 _TELL = """
     INSERT INTO trades_told (series_id, told)
     SELECT u.id, range_agg(tstzrange(from_epoch_us(u.since), from_epoch_us(u.until)))
@@ -154,6 +156,7 @@ class RawTradeStore:
         writes = await self._writes(connection, parts)
         own = {part.key: part.id for part in parts}
         written = await merge_in_turns(connection, [own[write.key] for write in writes], writes)
+        self._store.too_old += sum(one.too_old for one in written)
         changed = {write.key: one for write, one in zip(writes, written, strict=True)}
         answers: list[Ingested] = []
         for part in parts:

@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 
 from db.binary import array_floats, array_times, array_values, multirange_spans
-from db.stored import Change, SeriesKey, SeriesState
+from db.stored import NOTHING, Change, SeriesKey, SeriesState
 from market.bars import CLOSED, Bars, Flags
 
 # The code in the column source is the bits above CLOSED: 1 NATIVE, 2 FROM_TRADES, 4 VOID.
@@ -43,6 +43,8 @@ def existing_state(row: asyncpg.Record) -> SeriesState:
         position=row["position"],
         generation=row["generation"],
         known=multirange_spans(row["known"]),
+        retained_from=row["retained_from"],
+        rolled=multirange_spans(rolled) if (rolled := row.get("rolled")) else NOTHING,
     )
 
 

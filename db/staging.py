@@ -115,7 +115,10 @@ def _parallel(spans: Iterable[tuple[int, Spans]]) -> tuple[list[int], list[int],
 
 async def _written(connection: asyncpg.Connection, write: Write, row: asyncpg.Record) -> Written:
     verdict = array_values(row["verdicts"], ">i2", np.int64)
-    bars = write.bars.with_columns(
+    taken = write.bars
+    if row["retained_from"] is not None:
+        taken = taken.take(taken.time >= row["retained_from"])
+    bars = taken.with_columns(
         revision=array_values(row["revisions"], ">i4", np.int64),
         updated=array_times(row["updates"]),
     )
@@ -124,7 +127,8 @@ async def _written(connection: asyncpg.Connection, write: Write, row: asyncpg.Re
         times = bars.time[dropped].tolist()
         stored = await connection.fetchrow(statements.STORED_AT, row["id"], times)
         bars = _together(bars.take(~dropped), rows.bars(stored))
-    return Written(rows.existing_state(row), rows.changes(row), bars)
+    too_old = len(write.bars) - len(taken)
+    return Written(rows.existing_state(row), rows.changes(row), bars, too_old)
 
 
 def _together(some: Bars, others: Bars) -> Bars:

@@ -6,9 +6,19 @@ _KEY = "u.provider, u.market, u.symbol, u.timeframe, u.adjustment, u.feed, u.dat
 _OWN = "s.provider, s.market, s.symbol, s.timeframe, s.adjustment, s.feed, s.dataset"
 _NAMES = ", ".join(f"${n}::text[]" for n in range(1, 8))
 _COLUMNS = "provider, market, symbol, timeframe, adjustment, feed, dataset"
-_STATE = """
+
+
+def retained_from(series_id: str) -> str:
+    """Return the column of that name for the series whose id the expression *series_id* is."""
+    return f"""
+        (SELECT (extract(epoch FROM k.since) * 1000)::bigint FROM retained k
+         WHERE k.series_id = {series_id} AND k.level = 0) AS retained_from
+    """
+
+
+_STATE = f"""
     s.id, (extract(epoch FROM s.minutes_from) * 1000)::bigint AS minutes_from, s.position,
-    s.generation, multirange_send(s.known) AS known
+    s.generation, multirange_send(s.known) AS known, {retained_from("s.id")}
 """
 
 STATE = f"SELECT {_STATE} FROM series s WHERE s.id = $1"
@@ -28,7 +38,8 @@ ADD_SERIES = f"""
 
 LEVELS = "SELECT level, timeframe FROM preaggregation_configs ORDER BY level DESC"
 
-SNAPSHOT = f"SELECT * FROM read_bars({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])"
+_READ = f"read_retained({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])"
+SNAPSHOT = f"SELECT * FROM {_READ}"
 
 
 def _made_bars(first: int) -> str:
@@ -37,15 +48,16 @@ def _made_bars(first: int) -> str:
     return f"made_bars({', '.join(f'${n}::{kind}[]' for n, kind in enumerate(kinds, first))})"
 
 
-MADE = f"SELECT * FROM {_made_bars(1)}"
+MADE = f"SELECT m.*, {retained_from('m.id')} FROM {_made_bars(1)} m"
 
 # Three statements, because each half costs a tenth of a millisecond where nothing is asked of it,
 # and several with TimescaleDB, which plans them for the times at hand.
 SNAPSHOT_AND_MADE = f"""
-    SELECT 1 AS half, r.*
-    FROM read_bars({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[]) WITH ORDINALITY r
+    SELECT 1 AS half, r.* FROM {_READ} WITH ORDINALITY r
     UNION ALL
-    SELECT 2, m.* FROM {_made_bars(11)} WITH ORDINALITY m
+    SELECT 2, m.id, m.minutes_from, m.position, m.generation, m.known, m.time, m.prices, m.volumes,
+           m.trades, m.marks, m.updated, {retained_from("m.id")}, NULL, m.ordinality
+    FROM {_made_bars(11)} WITH ORDINALITY m
     ORDER BY half, ordinality
 """
 

@@ -14,6 +14,7 @@ from market.timeframe import Timeframe
 from market.window import Spans, Times, Window
 
 NOTHING = Spans()
+_EVER = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class SeriesState:
     *minutes_from*: the oldest minute coarser bars are computed from. *position*: of the newest
     logged change. *generation* grows whenever something changes inside *known*, the time in which
     a missing bar is known not to exist.
+
+    Bars before *retained_from* were dropped because of their age, and are not taken in again; None
+    where none were. *rolled* is settled time before it of which the view that was read still tells.
     """
 
     id: int
@@ -50,6 +54,18 @@ class SeriesState:
     position: int
     generation: int
     known: Spans
+    retained_from: int | None = None
+    rolled: Spans = NOTHING
+
+    @property
+    def dropped(self) -> Spans:
+        """The time whose bars are not kept."""
+        return NOTHING if self.retained_from is None else Spans.of(_EVER, self.retained_from)
+
+    @property
+    def beyond_asking(self) -> Spans:
+        """The time that a provider need not be asked about: it is known, or not kept."""
+        return self.known | self.dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +138,11 @@ class Written:
     """What a write led to.
 
     *bars* are what the store now holds at the times written: dropped ones show the newer values
-    that stood against them, and a time that was withdrawn since is left out.
+    that stood against them, and a time that was withdrawn since is left out, as are those before
+    `state.retained_from`, *too_old* of them.
     """
 
     state: SeriesState
     changes: tuple[Change, ...]
     bars: Bars
+    too_old: int = 0

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
 
 import asyncpg
 
-from db.errors import store_failures
+from db.leading import leading
 from market.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,26 @@ _MARKS_AT_ONCE = 100_000
 _RANGES_AT_ONCE = 16
 _STATEMENT = 3600.0
 """Seconds one refresh of one window may take."""
-_CONNECT = 10.0
 _GATHER = 1.0
 """Seconds between the first mark and the refresh, in which more marks may come."""
 # The whole window is one transaction: batches that begin with the newest, as is TimescaleDB's
 # habit, would move the watermark past time that is not materialized yet.
 _OPTIONS = """'{"buckets_per_batch": 0}'"""
-_MARKS = "SELECT id, since, until FROM stale ORDER BY id LIMIT $1"
-_WINDOWS = "SELECT * FROM refresh_windows($1, $2, $3)"
+# Below its line, minutes may be gone: marks there stay, or are taken away by whoever drops minutes.
+_MARKS = """
+    SELECT id, since, until FROM stale
+    WHERE since >= (SELECT since FROM refreshable WHERE level = 1) ORDER BY id LIMIT $1
+"""
+_WINDOWS = """
+    SELECT w.aggregate, greatest(w.opens, r.since) AS opens, w.ends, w.forced
+    FROM refresh_windows($1, $2, $3) WITH ORDINALITY w
+    JOIN refreshable r USING (aggregate)
+    WHERE w.ends > r.since ORDER BY w.ordinality
+"""
 _STANDING = """
-    SELECT (SELECT count(*) FROM stale) AS marks,
-           (SELECT coalesce(extract(epoch FROM now() - min(marked_at)), 0) FROM stale)::float8
-               AS oldest,
+    SELECT count(s.id) AS marks,
+           coalesce(extract(epoch FROM now() - min(s.marked_at)), 0)::float8 AS oldest,
+           r.since > '-infinity' AS alone,
            (SELECT count(*) FROM timescaledb_information.job_stats s
             JOIN timescaledb_information.jobs j USING (job_id)
             WHERE j.hypertable_schema = current_schema() AND j.scheduled
@@ -53,6 +61,8 @@ _STANDING = """
             WHERE s.last_successful_finish IS NULL
                OR s.last_run_status = 'Failed'
                OR s.last_successful_finish < now() - 2 * j.schedule_interval) AS lagging
+    FROM refreshable r LEFT JOIN stale s ON s.since >= r.since
+    WHERE r.level = 1 GROUP BY r.since
 """
 
 
@@ -62,13 +72,20 @@ class Standing:
 
     *marks*: written ranges that are not refreshed; the oldest is *oldest* seconds old.
     *failing_jobs*: of TimescaleDB, those that failed when they last ran. *lagging*: aggregates
-    whose own job does not keep up, so that they are carried on from here.
+    whose own job does not keep up, so that they are carried on from here. *alone*: minutes were
+    dropped, so TimescaleDB has no such jobs any more.
     """
 
     marks: int = 0
     oldest: float = 0.0
     failing_jobs: int = 0
     lagging: int = 0
+    alone: bool = False
+
+    @property
+    def onward(self) -> bool:
+        """Whether the aggregates are to be carried on from here."""
+        return self.alone or self.lagging > 0
 
 
 class Refresher:
@@ -126,7 +143,7 @@ class Refresher:
             more = False
             try:
                 await self._look(connection)
-                more = await self._pass(connection, onward=self.standing.lagging > 0)
+                more = await self._pass(connection, onward=self.standing.onward)
                 await self._look(connection)
             except asyncpg.LockNotAvailableError:
                 log.info("TimescaleDB itself refreshes an aggregate; it is left to that for now")
@@ -143,6 +160,15 @@ class Refresher:
 
     async def _pass(self, connection: asyncpg.Connection, *, onward: bool) -> bool:
         """Refresh what bears a mark, and take away these marks; return whether there are more."""
+        # No minutes are dropped meanwhile that a refresh is about to read.
+        await connection.execute("SELECT pg_advisory_lock(refresh_lock())")
+        try:
+            return await self._refresh_marked(connection, onward=onward)
+        finally:
+            if not connection.is_closed():
+                await connection.execute("SELECT pg_advisory_unlock(refresh_lock())")
+
+    async def _refresh_marked(self, connection: asyncpg.Connection, *, onward: bool) -> bool:
         marks = await connection.fetch(_MARKS, _MARKS_AT_ONCE)
         if not marks and not onward:
             return False
@@ -166,7 +192,9 @@ class Refresher:
 
     async def _look(self, connection: asyncpg.Connection) -> None:
         row = await connection.fetchrow(_STANDING)
-        standing = Standing(row["marks"], row["oldest"], row["failing"], row["lagging"])
+        alone = row["alone"]
+        lagging = 0 if alone else row["lagging"]
+        standing = Standing(row["marks"], row["oldest"], row["failing"], lagging, alone)
         if standing.failing_jobs and not self.standing.failing_jobs:
             log.warning(
                 "Jobs of TimescaleDB fail; its aggregates are refreshed from here instead "
@@ -174,29 +202,10 @@ class Refresher:
             )
         self.standing = standing
 
-    @asynccontextmanager
-    async def _leading(self) -> AsyncIterator[asyncpg.Connection | None]:
-        """Yield a connection that holds the lock; None if another one does."""
-        with store_failures():
-            connection = await asyncpg.connect(
-                self._dsn,
-                timeout=_CONNECT,
-                command_timeout=_STATEMENT,
-                server_settings={
-                    "application_name": self._application_name,
-                    "timezone": "UTC",
-                    "statement_timeout": str(int(_STATEMENT * 1000)),
-                    # That an aggregate is up to date is no news.
-                    "client_min_messages": "warning",
-                    "jit": "off",
-                },
-            )
-            try:
-                locked = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
-                yield connection if locked else None
-            finally:
-                # The lock goes with the session.
-                await connection.close(timeout=_CONNECT)
+    def _leading(self) -> AbstractAsyncContextManager[asyncpg.Connection | None]:
+        return leading(
+            self._dsn, _LOCK, application_name=self._application_name, statement=_STATEMENT
+        )
 
     def _note_away(self, away: StoreUnavailable) -> None:
         if not self._away:

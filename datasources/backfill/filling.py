@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from datasources.aggregates import head_of, key_of
@@ -38,6 +39,8 @@ BEFORE_FIRST = "BEFORE_FIRST"
 """The window begins before the listing does."""
 NOT_OFFERED = "NOT_OFFERED"
 """The provider offers older bars, and not those of a part of the window."""
+NOT_KEPT = "NOT_KEPT"
+"""The window begins before the time of which bars are kept."""
 INCOMPLETE = "INCOMPLETE"
 """The provider answered, and said nothing of a part of the window however often it was asked."""
 PROVIDER_UNAVAILABLE = ProviderUnavailable.code
@@ -91,6 +94,8 @@ class Filling:
         self._insistence = Insistence(tools.patience)
         self._holes = claim.backfill.holes
         self._known = Spans()
+        self._dropped = Spans()
+        """Time whose bars are not kept: its holes are none."""
         self._refused = Spans()
         self._silent = Spans()
         """Time the provider left out of its answers."""
@@ -102,7 +107,7 @@ class Filling:
     @property
     def left(self) -> Spans:
         """The time that is still to be told."""
-        return self._open - self._known - self._withheld - self._silent
+        return self._open - self._known - self._dropped - self._withheld - self._silent
 
     async def run(self) -> Outcome:
         """Close what can be closed. Raises `Superseded`, `StoreUnavailable`."""
@@ -171,7 +176,7 @@ class Filling:
                 await self._note(0)
                 return
             fetched = await self._insistence.call(
-                partial(self._fetch, chunk, self._known, found.bars)
+                partial(self._fetch, chunk, self._known | self._dropped, found.bars)
             )
             self._refused |= fetched.not_offered.clip(chunk)
             await self._read_known()
@@ -194,11 +199,13 @@ class Filling:
         self._learn(state)
 
     def _learn(self, state: SeriesState | None) -> None:
-        # Answers of the store may overtake each other, and what is known only grows.
-        self._known |= state.known if state else Spans()
+        # Answers of the store may overtake each other, and what is done with only grows.
+        if state is not None:
+            self._known |= state.known
+            self._dropped |= state.dropped
 
     async def _note(self, bars: int) -> None:
-        untold = self._open - self._known - self._withheld
+        untold = self._open - self._known - self._dropped - self._withheld
         done = max(0, self._holes - untold.total)
         noted = await self._tools.backfills.progress(
             self._claim, holes=self._holes, done=done, bars=bars
@@ -221,7 +228,7 @@ class Filling:
 
     async def _shortfall(self) -> tuple[str | None, str | None]:
         """Return why a part of the window is not told, if one is not."""
-        missing = self._open - self._known
+        missing = self._open - self._known - self._dropped
         provider = self._ask.base.listing.provider
         older = missing & Spans.of(self._window.since, self._oldest_offered())
         if older and await self._lists_since(older.hull.until):
@@ -232,6 +239,8 @@ class Filling:
             return NOT_OFFERED, f"{provider} does not offer a part of the window."
         if missing:
             return INCOMPLETE, f"{provider} said nothing of a part of the window."
+        if past := self._open & self._dropped:
+            return NOT_KEPT, f"Bars before {_date(past.hull.until)} are not kept."
         return None, None
 
     async def _lists_since(self, until: int) -> bool:
@@ -264,3 +273,7 @@ class Filling:
         self._learn(found.state)
         empty = without_trades(self._ask, recent, self._known, found.bars)
         return empty.hull if empty else None
+
+
+def _date(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"

@@ -147,13 +147,15 @@ class BackfillService:
 
     async def _check_holes(self, ask: Ask, window: Window) -> None:
         (state,) = await self._candles.states([key_of(ask.base)])
-        known = state.known if state else Spans()
-        if missing_of(ask, window, known):
+        known, beyond = (state.known, state.beyond_asking) if state else (Spans(), Spans())
+        if missing_of(ask, window, beyond):
             return
         begin = state.minutes_from if state and has_minutes(ask) else None
         if begin is not None and told_from(ask, known, begin) < begin:
             return
-        raise NothingToFill("Everything in the window is stored, or known not to exist.")
+        raise NothingToFill(
+            "Everything in the window is stored, known not to exist, or older than is kept."
+        )
 
 
 def _asked(series: Series, window: Window) -> str:

@@ -111,11 +111,13 @@ class Importer:
         at = Progress(**(kept or {}))
         resumed_at = at.line
         now = self._clock.now()
+        (state,) = await self._store.states([placement.key])
         sieve = Sieve(
             placement,
             name=reader.file.path.name,
             now=now,
             observed_at=choices.observed_at,
+            kept_from=state.retained_from if state else None,
             last=at.last,
             doubts=Spans(Window(since, until) for since, until in at.doubts or ()),
         )

@@ -41,8 +41,8 @@ class Sieve:
 
     *observed_at* is when all its values were asked for, where that is known and the file does not
     say it itself; else each bar counts as asked for at its close, so that whatever a provider said
-    later stands. What is refused leaves a doubt: where its bar belongs, a time without one is not
-    known to be empty.
+    later stands. Bars before *kept_from* were dropped, and are not taken in again. What is refused
+    leaves a doubt: where its bar belongs, a time without one is not known to be empty.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Sieve:
         name: str,
         now: int,
         observed_at: int | None = None,
+        kept_from: int | None = None,
         last: int | None = None,
         doubts: Spans | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class Sieve:
         self._name = name
         self._now = now
         self._observed_at = observed_at
+        self._kept_from = ERA.since if kept_from is None else kept_from
         self.last = last
         """The opening of the newest bar taken."""
         self.doubts = Spans() if doubts is None else doubts
@@ -87,6 +89,7 @@ class Sieve:
         reasons += [
             (off_grid, f"no bar of {self._placement.key.timeframe} opens at its {TIME}"),
             (~wrong & (close > self._now), "its bar is not over yet"),
+            (~wrong & (opens < self._kept_from), "bars that old are not kept"),
             *_impossible(rows),
             (unknown, "source is none of MINUTES, NATIVE, TRADES"),
         ]

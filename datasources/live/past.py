@@ -68,7 +68,7 @@ class Past:
         Raises `ProviderUnavailable`.
         """
         state = await self.state()
-        known = state.known if state else Spans()
+        known = state.beyond_asking if state else Spans()
         left = Spans((window,)) - known - closed_hours(self._whole_day, window)
         if left:
             await self._read(self._ask.chunks(left)[:_CHUNKS], left.hull)

@@ -117,7 +117,7 @@ class SeriesTail:
 
         The rows are the truth where the store knows that they are, and where the feed *told* them.
         """
-        known = head.known or Spans()
+        known = (head.known or Spans()) | head.rolled
         may = allowed(self.series, self.base, buckets, head.minutes_from)
         stock = Stock(self.base, rows, known, known | told, now, head)
         return compose(self.series, select(buckets, may), stock)

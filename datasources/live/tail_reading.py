@@ -112,7 +112,8 @@ class TailReads:
         rows = [Bars.empty() for _ in asked]
         heads: list[Head | None] = [None for _ in asked]
         for n, (head, bars) in zip(owners, await self._aggregates.read(reads), strict=True):
-            heads[n] = head
+            before = heads[n]
+            heads[n] = before.merge(head) if before and head else head
             rows[n] = rows[n].merge(bars)
         if not self._aggregates.available:
             raise StoreUnavailable("the candle store is away")

@@ -86,6 +86,8 @@ async def test_writers_of_different_series_do_not_wait_for_each_other(
     store: CandleStore, pool: asyncpg.Pool
 ) -> None:
     held, free = fresh_key(), fresh_key()
+    # Whoever makes a chunk of TimescaleDB's holds up the others once, until it commits.
+    await put(store, fresh_key(), minutes([FIRST]))
 
     async with held_open(pool, store, held, minutes([FIRST]), T0) as first:
         await put(store, free, minutes([FIRST]))

@@ -17,14 +17,30 @@ from db.embedded.servers import EmbeddedServers
 from db.migrations import migrate
 from db.moving import DERIVED, IDENTITY, MOVED, Moved, MovedWrong, MoveRefused, move
 from db.pool import open_pool
+from db.pruner import Pruner
 from db.stored import SeriesFacts, SeriesKey, Write
 from market.bars import CLOSED, Bars
+from market.clock import FixedClock
 from market.instrument import Adjustment, Listing
-from market.timeframe import DAY_FRAME, MINUTE_FRAME
-from market.window import DAY, MINUTE, Spans
+from market.retention import Retention
+from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe
+from market.window import DAY, HOUR, MINUTE, Spans
 from tests.conftest import scratch_database, timescale_server
 from tests.db.embedded.processes import CHECKOUT
-from tests.db.minutes import AROUND, T0, assert_views_exact, minutes, put, rows_of, stored
+from tests.db.minutes import (
+    AROUND,
+    T0,
+    VIEWS,
+    as_aggregates,
+    assert_same,
+    assert_views_exact,
+    minutes,
+    put,
+    recomputed,
+    rows_of,
+    stored,
+)
+from tests.db.timescale.kept import kept
 from web.bootstrap import SQL
 
 PAIR = SeriesKey(Listing("sim", "crypto", "BTC/USDT", dataset="1-1"), MINUTE_FRAME)
@@ -382,3 +398,36 @@ async def test_a_move_tells_whether_accounts_stayed_behind(
     moved = await move(fresh_store_url, plain_url, SQL)
 
     assert moved.accounts_stay is held
+
+
+async def test_aggregates_of_dropped_minutes_move_along_and_their_minutes_stay_dropped(
+    fresh_store_url: str, target_url: str
+) -> None:
+    line = T0 // DAY * DAY + 20 * DAY
+    async with open_pool(fresh_store_url) as pool:
+        source = await kept(fresh_store_url, pool)
+        times = [T0 + n * 7 * HOUR for n in range(200)]
+        settled = Spans.of(T0, times[-1])
+        await put(source.store, PAIR, minutes(times), settled=settled)
+        await source.refresh(onward=True)
+        before = await rows_of(pool, PAIR)
+        retention = Retention(((MINUTE_FRAME, 10 * DAY),))
+        clock = FixedClock(line + 10 * DAY)
+        assert await Pruner(fresh_store_url, retention, clock=clock, ages=lambda _: True).prune()
+
+    moved = await move(fresh_store_url, target_url, SQL, piece=50)
+
+    async with open_pool(target_url) as pool:
+        target = await kept(target_url, pool)
+        assert min(await rows_of(pool, PAIR)) >= line
+        for turn in range(2):
+            for view, name in VIEWS.items():
+                read = await stored(target.store, PAIR, Timeframe.parse(view))
+                assert_same(recomputed(before, view), as_aggregates(read))
+                shown = await pool.fetch(f"SELECT revision FROM {name} ORDER BY timestamp")
+                assert [row["revision"] for row in shown] == read.revision.tolist()
+            if not turn:
+                await target.refresh(onward=True)
+        late = await put(target.store, PAIR, minutes([line - MINUTE]), 2**41)
+        assert late.too_old == 1
+    assert moved.copied == moved.rows

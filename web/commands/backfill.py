@@ -29,7 +29,7 @@ def _backfill(chosen: argparse.Namespace) -> int:
 
     settings = load_settings(role=Role.API)
     # Lines about what goes well would tear the progress bar.
-    log_to_terminal("warning" if settings.log_level == "info" else settings.log_level)
+    log_to_terminal(settings, quiet=True)
 
     import uvloop  # noqa: PLC0415
 

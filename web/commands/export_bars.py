@@ -54,7 +54,7 @@ def _export(chosen: argparse.Namespace) -> int:
     from web.settings import load_settings  # noqa: PLC0415 - a wrong one shows at once
 
     settings = load_settings()
-    log_to_terminal("warning" if settings.log_level == "info" else settings.log_level)
+    log_to_terminal(settings, quiet=True)
 
     import uvloop  # noqa: PLC0415
 

@@ -73,7 +73,7 @@ def _import(chosen: argparse.Namespace) -> int:
     from web.settings import load_settings  # noqa: PLC0415 - a wrong one shows at once
 
     settings = load_settings()
-    log_to_terminal("warning" if settings.log_level == "info" else settings.log_level)
+    log_to_terminal(settings, quiet=True)
     if not chosen.report.is_dir():
         print(f"--report {chosen.report} is no folder", file=sys.stderr)
         return 1

@@ -42,7 +42,7 @@ def _move(chosen: argparse.Namespace) -> int:
     from web.settings import load_settings  # noqa: PLC0415 - a wrong one shows at once
 
     settings = load_settings()
-    log_to_terminal("warning" if settings.log_level == "info" else settings.log_level)
+    log_to_terminal(settings, quiet=True)
     return asyncio.run(_run(settings, chosen.to))
 
 

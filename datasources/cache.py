@@ -7,15 +7,17 @@ the generations in force are read from Redis with the chunks, in one round trip.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from datasources.cache_writer import MOST_SENT, Batch, CacheWriter
 from datasources.found import Base, Found, Head, Want
 from datasources.meter import Meter
 from datasources.packing import Packer, spans_in, spans_out, unpack
@@ -31,28 +33,11 @@ _MOST_ANNOUNCED = 50_000
 _MOST_NAMED = 10_000
 # Bars per chunk, so that a chart of 500 reads one or two.
 _CHUNK_BARS = 512
+_MOMENT = 0.002
+"""Seconds for which packing lets answers go first."""
+_MOST_UNPACKED = 1_000
 _MOST_CHUNKS = 64
 """Chunks one want looks up at the most, the newest; the store is the better source for more."""
-
-_MOST_SENT = 4 * 1024 * 1024
-"""Bytes of chunks sent at a time, about: Redis does nothing else meanwhile."""
-
-# One call, because each costs the client as much as a small chunk does. Keys are heads, then
-# chunks. A head only ever moves forward, whatever order processes announce it in.
-_KEEP = """
-local heads, ttl, at = tonumber(ARGV[1]), ARGV[2], 3
-for i = 1, heads do
-    local held = redis.call('get', KEYS[i])
-    if not held or tonumber(string.match(held, ':(%d+):')) <= tonumber(ARGV[at + 1]) then
-        redis.call('set', KEYS[i], ARGV[at], 'EX', ttl)
-    end
-    at = at + 2
-end
-for i = heads + 1, #KEYS do
-    redis.call('set', KEYS[i], ARGV[at], 'EX', ARGV[at + 1])
-    at = at + 2
-end
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +60,6 @@ class Chunk:
         return self.bars.inside(self.settled)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What goes to Redis in one call, by key: heads with their positions, chunks with their ttl."""
-
-    heads: dict[str, tuple[str, int]] = field(default_factory=dict)
-    chunks: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    size: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.heads or self.chunks)
-
-
 class Cache:
     """The first link of the chain. While Redis is away it finds nothing and says so once."""
 
@@ -105,7 +78,6 @@ class Cache:
     ) -> None:
         """*forming_ttl* in ms of the provider's time, the other times in seconds."""
         self._redis = redis
-        self._send = redis.register_script(_KEEP)
         self._prefix = prefix
         self._meter = meter
         self._forming_ttl = forming_ttl
@@ -115,16 +87,27 @@ class Cache:
         self._held: LRU[str, Chunk] = LRU(max_count=_MOST_HELD, max_weight=max_bytes)
         self._announced: LRU[Base, Head] = LRU(max_count=_MOST_ANNOUNCED)
         self._unsaid: Mapping[Base, Head] = {}
+        self._unpacked: list[tuple[Want, Found]] = []
+        self._packing: asyncio.TimerHandle | None = None
+        self._writer = CacheWriter(redis, ttl=ttl, told=self._note_sent)
         self._away = False
         self._refusing = False
 
+    async def sent(self) -> None:
+        """Return once what was kept so far has been sent to Redis, or given up."""
+        self._pack()
+        await self._writer.all_sent()
+
     async def fetch(self, wants: Sequence[Want]) -> list[Found]:
         """Return what is kept of each want, whole chunks of it. One round trip."""
+        self._pack()
         chunks = [self._chunk_keys(want) for want in wants]
         heads = list(dict.fromkeys(base for want in wants for base in want.bases))
         absent = [k for keys in chunks for k in keys if k not in self._held]
+        asked = [*map(self._head_key, heads), *absent]
+        await self._writer.sent(asked)
         try:
-            values = await self._redis.mget([*map(self._head_key, heads), *absent])
+            values = await self._redis.mget(asked)
         except (RedisError, OSError) as error:
             self._note_away(error)
             return [Found.nothing() for _ in wants]
@@ -155,20 +138,17 @@ class Cache:
             found.append(self._found(want, keys, mine, arrived))
         return found
 
-    async def keep(self, wants: Sequence[Want], found: Sequence[Found]) -> None:
-        """Keep what was *found* for each want, in chunks, and the heads it was found at."""
-        batch = _Batch()
-        try:
-            for want, truth in zip(wants, found, strict=True):
-                self._keep_one(batch, want, truth)
-                if batch.size >= _MOST_SENT:
-                    await self._sent(batch)
-                    batch = _Batch()
-            if batch:
-                await self._sent(batch)
-                self._refusing = False
-        except (RedisError, OSError) as error:
-            self._note_away(error)
+    def keep(self, wants: Sequence[Want], found: Sequence[Found]) -> None:
+        """Keep what was *found* for each want, in chunks, and the heads it was found at.
+
+        That is done a moment later, so that the answer goes first: in this process before anything
+        is looked up again, in Redis when it has taken it in.
+        """
+        self._unpacked += zip(wants, found, strict=True)
+        if len(self._unpacked) > _MOST_UNPACKED:
+            self._pack()
+        elif self._packing is None:
+            self._packing = asyncio.get_running_loop().call_later(_MOMENT, self._pack)
 
     async def moved(self, heads: Mapping[Base, Head]) -> None:
         """Announce where bases stand after a write, which voids what older generations built.
@@ -176,12 +156,12 @@ class Cache:
         While Redis is away that waits until it is back.
         """
         unsaid = {**self._unsaid, **heads}
-        batch = _Batch()
+        batch = Batch()
         for base, head in unsaid.items():
             self._advance(batch, base, head)
         try:
             if batch:
-                await self._sent(batch)
+                await self._writer.now(batch)
         except (RedisError, OSError) as error:
             newest = list({**self._unsaid, **heads}.items())[-_MOST_ANNOUNCED:]
             self._unsaid = dict(newest)
@@ -232,16 +212,21 @@ class Cache:
         as_of = min(passing, default=0)
         return Found(Bars.concat(bars), Spans(settled), Spans(fresh), as_of, heads=heads)
 
-    async def _sent(self, batch: _Batch) -> None:
-        heads, chunks = batch.heads, batch.chunks
-        arguments: list[bytes | str | int] = [len(heads), self._ttl]
-        for head, position in heads.values():
-            arguments += (head, position)
-        for chunk, ttl in chunks.values():
-            arguments += (chunk, ttl)
-        await self._send(keys=[*heads, *chunks], args=arguments)
+    def _pack(self) -> None:
+        if self._packing is not None:
+            self._packing.cancel()
+            self._packing = None
+        unpacked, self._unpacked = self._unpacked, []
+        batch = Batch()
+        for want, truth in unpacked:
+            self._pack_one(batch, want, truth)
+            if batch.size >= MOST_SENT:
+                self._writer.offer(batch)
+                batch = Batch()
+        if batch:
+            self._writer.offer(batch)
 
-    def _keep_one(self, batch: _Batch, want: Want, found: Found) -> None:
+    def _pack_one(self, batch: Batch, want: Want, found: Found) -> None:
         generations, positions = {}, {}
         for base, head in found.heads.items():
             self._advance(batch, base, head)
@@ -279,7 +264,7 @@ class Cache:
             if len(value) <= self._max_bytes and (chunk := _chunk_in(value)) is not None:
                 self._hold(key, chunk)
 
-    def _advance(self, batch: _Batch, base: Base, head: Head) -> None:
+    def _advance(self, batch: Batch, base: Base, head: Head) -> None:
         if self._announced.get(base) == Head(head.id, head.position, head.generation):
             return
         value = f"{head.id}:{head.position}:{head.generation}"
@@ -305,6 +290,12 @@ class Cache:
 
     def _head_key(self, base: Base) -> str:
         return f"{self._prefix}head:{base_name(base)}"
+
+    def _note_sent(self, error: Exception | None) -> None:
+        if error is None:
+            self._refusing = False
+        else:
+            self._note_away(error)
 
     def _note_away(self, error: Exception) -> None:
         if isinstance(error, ResponseError):

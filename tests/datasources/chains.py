@@ -81,6 +81,7 @@ class Opened:
 
     async def try_get(self, timeframe: str, **cut: Any) -> Answer | BargraphError:
         (answer,) = await self.chain.answer([self.request(timeframe, **cut)])
+        await self.cache.sent()
         return answer
 
     def request(
@@ -133,6 +134,7 @@ class Opened:
 
     async def flush(self) -> None:
         """Empty the cache in Redis, as its eviction may at any time."""
+        await self.cache.sent()
         async for key in self.redis.scan_iter(f"{self.prefix}*", count=1000):
             await self.redis.delete(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -19,8 +20,10 @@ SETTLED = Spans.of(0, 3 * MINUTE)
 
 
 @pytest.fixture
-def cache(redis: Redis, redis_prefix: str) -> Cache:
-    return Cache(redis, prefix=redis_prefix, meter=NoMeter(), forming_ttl=1000)
+async def cache(redis: Redis, redis_prefix: str) -> AsyncIterator[Cache]:
+    cache = Cache(redis, prefix=redis_prefix, meter=NoMeter(), forming_ttl=1000)
+    yield cache
+    await cache.sent()
 
 
 def wanted() -> Want:
@@ -42,7 +45,7 @@ def bars(revision: int) -> Bars:
 
 async def test_what_was_kept_before_the_store_had_it_is_void_once_it_has(cache: Cache) -> None:
     want = wanted()
-    await cache.keep([want], [Found(bars(0), SETTLED, SETTLED)])
+    cache.keep([want], [Found(bars(0), SETTLED, SETTLED)])
     (before,) = await cache.fetch([want])
 
     await cache.moved({want.bases[0]: Head(1, 1, 1)})
@@ -55,7 +58,7 @@ async def test_what_was_kept_before_the_store_had_it_is_void_once_it_has(cache: 
 async def test_what_the_store_has_is_given_until_its_generation_moves(cache: Cache) -> None:
     want = wanted()
     base = want.bases[0]
-    await cache.keep([want], [Found(bars(1), SETTLED, SETTLED, heads={base: Head(1, 1, 1)})])
+    cache.keep([want], [Found(bars(1), SETTLED, SETTLED, heads={base: Head(1, 1, 1)})])
     (before,) = await cache.fetch([want])
 
     await cache.moved({base: Head(1, 2, 2)})

@@ -69,6 +69,7 @@ async def test_fifty_symbols_from_a_full_store_and_an_empty_cache_take_three_sta
         answers = await opened.chain.answer(
             [opened.request(timeframe, symbol=s, until=until, last=100) for s in watchlist]
         )
+        await opened.cache.sent()
         await asyncio.sleep(0)
 
     rows = provider.markets[warm_up].seen_at(NOW)
@@ -93,6 +94,7 @@ async def test_fifty_symbols_from_a_warm_cache_take_one_round_trip_and_no_statem
     ):
         requests = [opened.request("1h", symbol=symbol, last=90) for symbol in provider.markets]
         before = await opened.chain.answer(requests)
+        await opened.cache.sent()
         await asyncio.sleep(0)
         statements.clear()
         round_trips.clear()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -54,5 +54,17 @@ class ChecksCredentials(Protocol):
         """Return what *keys* may do. Raises `KeysRefused`, `ProviderUnavailable`.
 
         Whoever calls bounds the time.
+        """
+        ...
+
+
+@runtime_checkable
+class SharesTurns(Protocol):
+    """A provider whose venue counts calls by address, those with users' keys among them."""
+
+    async def turn(self, cost: float | None = None) -> None:
+        """Wait until one more call of *cost*, by the venue's own measure, may be made.
+
+        Raises `ProviderUnavailable` while the venue wants none.
         """
         ...

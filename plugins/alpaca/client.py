@@ -12,8 +12,8 @@ from typing import Any
 from market.clock import Clock
 from market.errors import ProviderUnavailable
 from plugins.alpaca.account import Addresses, Keys
-from plugins.alpaca.budget import Budget, Sleep
 from plugins.alpaca.faults import Fault, backoff
+from plugins.budget import Budget, Sleep
 
 ATTEMPTS = 3
 """How often one call is tried in all."""

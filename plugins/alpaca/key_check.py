@@ -18,7 +18,10 @@ _BLOCKS = ("account_blocked", "trading_blocked", "trade_suspended_by_user")
 
 
 class AlpacaKeyCheck:
-    """A `ChecksCredentials` of Alpaca; its testnet is the paper account."""
+    """A `ChecksCredentials` of Alpaca; its testnet is the paper account.
+
+    Alpaca counts calls by account: those of users take nothing from the server's own.
+    """
 
     def __init__(
         self, *, live: str | None = None, paper: str | None = None, timeout: float = 10.0

@@ -18,7 +18,6 @@ from market.quotes import OrderBook, Ticker
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import HOUR, MINUTE, Window
 from plugins.alpaca.account import Addresses, Keys
-from plugins.alpaca.budget import Sleep
 from plugins.alpaca.client import AlpacaClient
 from plugins.alpaca.instruments import CRYPTO, STOCKS, STREAMED_FEEDS, instruments_of, offer_of
 from plugins.alpaca.line import Line
@@ -27,6 +26,7 @@ from plugins.alpaca.seat import Seat
 from plugins.alpaca.streams import LiveStream, bars_seat, book_seat, ticker_seat, trades_seat
 from plugins.alpaca.switchboard import Switchboard
 from plugins.base import Description, HistoryOffer, NativeFrame, Page, Stream, Trade
+from plugins.budget import Sleep
 
 NAME = "alpaca"
 SYMBOLS_AGE = HOUR

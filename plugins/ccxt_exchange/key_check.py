@@ -10,7 +10,7 @@ from typing import Any
 
 from market.errors import ProviderUnavailable
 from plugins.ccxt_exchange.client import Configure
-from plugins.credentials import KeyPermission, KeysRefused, VenueKeys
+from plugins.credentials import KeyPermission, KeysRefused, SharesTurns, VenueKeys
 
 _ASKED_FOR_BESIDES = ("password", "uid")
 """What ccxt calls the third thing that some exchanges want."""
@@ -38,10 +38,19 @@ class CcxtKeyCheck:
     """A `ChecksCredentials` of one exchange."""
 
     def __init__(
-        self, exchange_id: str, *, configure: Configure | None = None, timeout: float = 10.0
+        self,
+        exchange_id: str,
+        *,
+        shares: SharesTurns | None = None,
+        configure: Configure | None = None,
+        timeout: float = 10.0,
     ) -> None:
-        """*timeout* in seconds bounds each of a few calls."""
+        """*shares* is who else calls this exchange: calls wait for their turn together.
+
+        *timeout* in seconds bounds each of a few calls.
+        """
         self._id = exchange_id
+        self._shares = shares
         self._configure = configure
         self._timeout = timeout
 
@@ -86,6 +95,10 @@ class CcxtKeyCheck:
             except Exception:
                 # Of venues without one ccxt says so, or trips over addresses that are not there.
                 raise KeysRefused(self._id, "it has no testnet") from None
+        elif self._shares is not None:
+            # Testnets count for themselves. That the exchange refuses a key for its own calls says
+            # nothing of ours, so a pause is taken over from market data and not given to it.
+            exchange.throttle = self._shares.turn
         if self._configure:
             self._configure(exchange)
         exchange.apiKey = keys.key.get_secret_value()

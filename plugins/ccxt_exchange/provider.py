@@ -118,6 +118,11 @@ class CcxtProvider:
             raise self._unavailable("its symbols must be asked for before its history")
         return offer_of(self._listed.exchange, instrument, frames=self._listed.frames)
 
+    async def turn(self, cost: float | None = None) -> None:
+        """Wait at the throttle for a call that somebody else makes (see `SharesTurns`)."""
+        exchange = await self._client.ready()
+        await exchange.throttle(cost)
+
     async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
         """Return the opening time of the oldest bar offered at or after *since*, None if none is.
 

@@ -22,11 +22,11 @@ from market.instrument import Adjustment, Instrument, InstrumentType, Listing
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe
 from market.window import DAY, HOUR, MINUTE, Spans, Window
 from plugins.alpaca import AlpacaProvider, Keys
-from plugins.alpaca.budget import LONGEST_WAIT, Budget
 from plugins.alpaca.client import CALLS_A_MINUTE
 from plugins.alpaca.provider import SYMBOLS_AGE
 from plugins.alpaca.reading import DELAY, MAX_BAR_PAGES
 from plugins.base import NativeFrame
+from plugins.budget import LONGEST_WAIT, Budget
 from tests.alpaca_server import AlpacaServer, alpaca_server
 from tests.alpaca_server.server import KEY_ID, SECRET
 from tests.plugins.contract import Offered, ProviderContract, TradesContract

@@ -25,7 +25,7 @@ from plugins.alpaca.seat import QUEUED
 from plugins.base import NativeFrame, Stream, Trade
 from tests.alpaca_server import AlpacaServer, StreamEndpoint, alpaca_server
 from tests.alpaca_server.server import stamp
-from tests.plugins.contract import CAPABILITIES, Live, StreamContract
+from tests.plugins.stream_contract import CAPABILITIES, Live, StreamContract
 
 NOW = 1_700_000_020_000
 MINUTE_BEFORE = NOW // MINUTE * MINUTE - MINUTE

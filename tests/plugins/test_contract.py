@@ -13,13 +13,8 @@ from market.window import DAY, HOUR, MINUTE, Window
 from plugins.base import History, Provider
 from plugins.replay import Anchor, ReplayProvider, load
 from plugins.sim import SimProvider
-from tests.plugins.contract import (
-    Live,
-    Offered,
-    ProviderContract,
-    StreamContract,
-    TradesContract,
-)
+from tests.plugins.contract import Offered, ProviderContract, TradesContract
+from tests.plugins.stream_contract import Live, StreamContract
 
 TUESDAY = 1_736_208_000_000
 """2025-01-07 00:00 UTC, a day on which New York trades."""

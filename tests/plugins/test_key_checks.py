@@ -6,12 +6,15 @@ import base64
 import logging
 import traceback
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from market.clock import FixedClock
 from market.errors import ProviderUnavailable
 from plugins.alpaca.key_check import AlpacaKeyCheck
+from plugins.ccxt_exchange import CcxtProvider
 from plugins.ccxt_exchange.key_check import CcxtKeyCheck
 from plugins.credentials import ChecksCredentials, KeysRefused, VenueKeys
 from tests.alpaca_server import AlpacaServer, alpaca_server
@@ -113,6 +116,56 @@ async def test_another_secret_of_the_same_key_is_not_answered_by_the_last_client
     with pytest.raises(KeysRefused):
         await check.check(keys())
     await check.check(keys(secret="rotated"))
+
+
+async def test_calls_with_users_keys_wait_for_their_turn_with_those_for_market_data(
+    exchanges: ExchangeServer,
+) -> None:
+    costs: list[float] = []
+
+    def counted(exchange: Any) -> None:
+        exchanges.configure(exchange)
+        throttle = exchange.throttle
+
+        async def turn(cost: float | None = None) -> None:
+            assert cost is not None
+            costs.append(cost)
+            await throttle(cost)
+
+        exchange.throttle = turn
+
+    provider = CcxtProvider("binance", clock=FixedClock(NOW), configure=counted)
+    check = CcxtKeyCheck("binance", shares=provider, configure=exchanges.configure)
+    try:
+        await check.check(keys())
+        live = len(exchanges.calls)
+        exchanges.accounts[KEY].world = "-testnet"
+        await check.check(keys(testnet=True))
+    finally:
+        await provider.aclose()
+
+    assert len(costs) == live > 1
+    assert min(costs) > 0
+
+
+async def test_an_exchange_that_wants_a_pause_is_not_shown_keys_either(
+    exchanges: ExchangeServer,
+) -> None:
+    provider = CcxtProvider("binance", clock=FixedClock(NOW), configure=exchanges.configure)
+    check = CcxtKeyCheck("binance", shares=provider, configure=exchanges.configure)
+    exchanges.faults.refuse(429, retry_after=60)
+    try:
+        with pytest.raises(ProviderUnavailable):
+            await provider.symbols()
+        calls = len(exchanges.calls)
+
+        with pytest.raises(ProviderUnavailable) as paused:
+            await check.check(keys())
+    finally:
+        await provider.aclose()
+
+    assert paused.value.retry_after == 60
+    assert len(exchanges.calls) == calls
 
 
 async def test_kraken_takes_signed_calls_and_tells_no_more_than_that(

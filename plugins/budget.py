@@ -1,4 +1,4 @@
-"""When an account may make its next call: so many a minute, and none while Alpaca wants a pause."""
+"""When the next call may be made: so many a minute, and none while who is called wants a pause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from market.clock import Clock
 from market.errors import ProviderUnavailable
 
 LONGEST_WAIT = 10.0
-"""Seconds that a call waits for its turn; beyond, it is an error."""
 _PERIOD = 60_000
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -19,9 +18,19 @@ Sleep = Callable[[float], Awaitable[None]]
 class Budget:
     """At most *calls* in any minute, in the order in which they were asked for."""
 
-    def __init__(self, provider: str, calls: int, *, clock: Clock, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        provider: str,
+        calls: int,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
+        """*longest_wait* is how many seconds a call waits for its turn; beyond, it is an error."""
         self._provider = provider
         self._calls = calls
+        self._longest_wait = longest_wait
         self._clock = clock
         self._sleep = sleep
         # When the newest calls were made, in ms; the oldest of them frees the next turn.
@@ -33,7 +42,7 @@ class Budget:
         """Wait until one more call may be made. Raises `ProviderUnavailable` if that is long."""
         async with self._turn:
             while (seconds := self._seconds_left()) > 0:
-                if seconds > LONGEST_WAIT:
+                if seconds > self._longest_wait:
                     raise ProviderUnavailable(self._provider, "rate limited", retry_after=seconds)
                 await self._sleep(seconds)
             self._made.append(self._clock.now())

@@ -35,23 +35,33 @@ class WeakKey(BargraphError):
     code: ClassVar[str] = "WEAK_KEY"
 
 
-class UnknownEncryptionKey(BargraphError):
-    """Something was encrypted under a key that this process was not given; *key_id* names it."""
+class Unopenable(Exception):
+    """A row that does not open, for a reason that *code* names.
+
+    No `BargraphError`: a client can do nothing about it and is told nothing, the log has to tell
+    whoever looks after the server. The message names the row, and nothing of what is in it.
+    """
+
+    code: ClassVar[str]
+
+
+class UnknownEncryptionKey(Unopenable):
+    """A row encrypted under a key that this process was not given; *key_id* names it."""
 
     code: ClassVar[str] = "UNKNOWN_ENCRYPTION_KEY"
 
-    def __init__(self, key_id: str) -> None:
-        super().__init__(f"Encrypted under the key {key_id}, which ENCRYPTION_KEYS does not have.")
+    def __init__(self, key_id: str, *, row: UUID) -> None:
+        super().__init__(f"Row {row} is encrypted under the key {key_id}, which is not given.")
         self.key_id = key_id
 
 
-class SealBroken(BargraphError):
-    """Ciphertext that does not open: it was changed, or belongs to another row."""
+class SealBroken(Unopenable):
+    """Ciphertext that was changed, or belongs to another row."""
 
     code: ClassVar[str] = "SEAL_BROKEN"
 
-    def __init__(self) -> None:
-        super().__init__("What is stored encrypted was changed, or belongs to another row.")
+    def __init__(self, row: UUID) -> None:
+        super().__init__(f"What row {row} holds encrypted was changed, or belongs to another row.")
 
 
 def new_key() -> bytes:
@@ -131,11 +141,6 @@ class KeyRing:
     def __getstate__(self) -> NoReturn:
         raise TypeError("keys stay in the process that was given them")
 
-    @property
-    def key_ids(self) -> tuple[str, ...]:
-        """The names of all keys, the newest first."""
-        return tuple(self._keys)
-
     def seal(self, fields: Mapping[str, SecretStr], *, owner: UUID, row: UUID) -> Sealed:
         """Encrypt *fields* of the row *row* of the user *owner* under a new data key.
 
@@ -156,10 +161,13 @@ class KeyRing:
     def open(self, sealed: Sealed, *, owner: UUID, row: UUID) -> dict[str, SecretStr]:
         """Return the fields of a row. Raises `SealBroken`, `UnknownEncryptionKey`."""
         cipher = AESGCM(self._unwrap(sealed.wrapped, owner, row))
-        return {
-            name: SecretStr(_decrypt(cipher, sealed_field, _bound(owner, row, name)).decode())
-            for name, sealed_field in sealed.fields.items()
-        }
+        opened: dict[str, SecretStr] = {}
+        for name, sealed_field in sealed.fields.items():
+            plain = _decrypt(cipher, sealed_field, _bound(owner, row, name))
+            if plain is None:
+                raise SealBroken(row)
+            opened[name] = SecretStr(plain.decode())
+        return opened
 
     def rewrap(self, wrapped: Wrapped, *, owner: UUID, row: UUID) -> Wrapped:
         """Return the same data key under the newest key. Raises what `open` raises."""
@@ -174,9 +182,12 @@ class KeyRing:
             self._take(self._reread())
         cipher = self._keys.get(wrapped.key_id)
         if cipher is None:
-            raise UnknownEncryptionKey(wrapped.key_id)
+            raise UnknownEncryptionKey(wrapped.key_id, row=row)
         bound = _bound(owner, row, f"data key under {wrapped.key_id}")
-        return _decrypt(cipher, wrapped.data_key, bound)
+        data_key = _decrypt(cipher, wrapped.data_key, bound)
+        if data_key is None:
+            raise SealBroken(row)
+        return data_key
 
 
 def _bound(owner: UUID, row: UUID, name: str) -> bytes:
@@ -188,11 +199,12 @@ def _encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
     return _FORMAT + nonce + cipher.encrypt(nonce, plain, bound)
 
 
-def _decrypt(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
+def _decrypt(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes | None:
+    """Return what *sealed* holds, None if it was changed or bound to something else."""
     if sealed[:1] != _FORMAT:
-        raise SealBroken
+        return None
     nonce = sealed[1 : 1 + _NONCE_BYTES]
     try:
         return cipher.decrypt(nonce, sealed[1 + _NONCE_BYTES :], bound)
     except (InvalidTag, ValueError):
-        raise SealBroken from None
+        return None

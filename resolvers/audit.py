@@ -1,18 +1,27 @@
-"""The audit log as people read it: their own lines, or for admins everybody's; and new lines."""
+"""The audit log as people read it, their own lines or for admins everybody's; how it changes."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
+from db.accounts.errors import AccountsUnavailable
 from db.accounts.permissions import Permission
-from db.accounts.repositories.audit import OK, Entry
+from db.accounts.repositories.audit import Entry
 from market.errors import BadInput
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin, Principal
 from resolvers.paging import checked_count, cursor_of, key_in
 
+log = logging.getLogger(__name__)
+
 FIRST = 50
+FORGOTTEN = "audit-retention"
+"""What the log calls the removal of its own old lines."""
+_BATCH, _MOST_BATCHES = 1_000, 200
+"""Lines that are removed in one transaction, and how often in one round."""
 _LONGEST_ACTION = 60
 _LARGEST_ID = 2**63 - 1
 _LONGEST_ID = len(str(_LARGEST_ID))
@@ -80,19 +89,56 @@ async def note(
     *,
     origin: Origin,
     target: str | None,
-    result: str = OK,
 ) -> None:
     """Add a line that says what *principal* did to *target*. Raises `AccountsUnavailable`."""
-    entry = identity.entry(
-        action,
-        origin,
-        user_id=principal.user_id,
-        actor_id=principal.user_id,
-        target=target,
-        result=result,
-    )
     async with identity.accounts.transaction() as transaction:
-        await transaction.audit.add(entry)
+        await transaction.audit.add(
+            identity.entry(action, origin, user_id=principal.user_id, target=target)
+        )
+
+
+async def note_refusal(
+    identity: Identity,
+    principal: Principal | None,
+    action: str,
+    *,
+    origin: Origin,
+    target: str | None,
+    result: str,
+) -> None:
+    """Add a line that says what was refused to whom, *principal* None for somebody unknown.
+
+    While the accounts are away it is left to the log: nothing was done that needs a line.
+    """
+    who = None if principal is None else principal.user_id
+    entry = identity.entry(action, origin, user_id=who, actor_id=who, target=target, result=result)
+    try:
+        async with identity.accounts.transaction() as transaction:
+            await transaction.audit.add(entry)
+    except AccountsUnavailable:
+        log.warning("%s was refused (%s), and the audit log cannot say so", action, result)
+
+
+async def forget_old(identity: Identity, keep: timedelta) -> int:
+    """Remove the lines of days that were over before *keep*, and return how many those were.
+
+    Each batch is removed together with a new line that says how many, so that the log tells of
+    everything that was ever taken out of it. Harmless while others do the same. Raises
+    `AccountsUnavailable`.
+    """
+    day = (identity.now() - keep).replace(hour=0, minute=0, second=0, microsecond=0)
+    gone = 0
+    for _ in range(_MOST_BATCHES):
+        async with identity.accounts.transaction() as transaction:
+            removed = await transaction.audit.remove_oldest(day, most=_BATCH)
+            if not removed:
+                break
+            target = f"{removed} lines from before {day:%Y-%m-%d}"
+            await transaction.audit.add(
+                identity.entry(FORGOTTEN, Origin(), user_id=None, target=target)
+            )
+        gone += removed
+    return gone
 
 
 def _line_at(cursor: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import SecretStr
 
 from market.errors import BargraphError
 
@@ -17,13 +18,12 @@ class Forbidden(BargraphError):
     code = "FORBIDDEN"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Whoever sent an operation. *local* says that it is at the machine the server runs on.
 
     *address* is the one that its requests are counted under, *agent* what its program calls itself,
     *request_id* our name for its request. *principal* is who it proved to be, None for nobody;
-    *doubt* is what kept us from finding out.
+    *doubt* is what kept us from finding out, *shown* what is to be looked at again because of it.
     """
 
     local: bool
@@ -32,6 +32,7 @@ class Caller:
     request_id: str | None = None
     principal: Principal | None = None
     doubt: BargraphError | None = None
+    shown: SecretStr | None = None
 
 
 ANYBODY = Caller(local=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncmy
@@ -17,9 +17,10 @@ from argon2 import PasswordHasher
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from db.accounts.accounts import Accounts
-from db.accounts.permissions import Role
-from db.accounts.repositories.credentials import CredentialSecrets
+from db.accounts.accounts import Accounts, Transaction
+from db.accounts.permissions import Role, Scope
+from db.accounts.repositories.api_tokens import ApiToken
+from db.accounts.repositories.credentials import Credential, CredentialSecrets
 from db.accounts.repositories.users import User
 from db.encryption import new_key
 from market.clock import FixedClock
@@ -119,20 +120,29 @@ class Mailbox:
 class FakeVenue:
     """A `CredentialProbe` of one venue, `fake`, that takes any key but those in *refused*.
 
-    Where it is *broken* it is as talkative as libraries are.
+    Where it is *broken* it is as talkative as libraries are. It hangs unless it is *answering*.
     """
 
     refused: set[str] = field(default_factory=set)
     asked: list[tuple[str, bool]] = field(default_factory=list)
     broken: bool = False
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     @property
     def services(self) -> tuple[str, ...]:
         return ("fake",)
 
-    async def probe(self, service: str, secrets: CredentialSecrets, *, testnet: bool) -> list[str]:
+    async def probe(
+        self, service: str, secrets: CredentialSecrets, *, testnet: bool, user_id: UUID
+    ) -> list[str]:
         key = secrets.key.get_secret_value()
         self.asked.append((f"{key}:{secrets.secret.get_secret_value()}", testnet))
+        self.reached.set()
+        await self.answering.wait()
         if self.broken:
             raise RuntimeError(f"GET https://venue/account?key={key}")
         if key in self.refused:
@@ -142,12 +152,48 @@ class FakeVenue:
 
 @dataclass(slots=True)
 class FakeUsers:
-    """What needs credentials: names by credential."""
+    """What needs credentials: names by credential. *asked* hears of each that is asked about."""
 
     names: dict[UUID, list[str]] = field(default_factory=dict)
+    asked: Callable[[UUID], None] = lambda _: None
 
-    async def users_of(self, user_id: UUID, credential_id: UUID) -> list[str]:
+    async def users_of(
+        self, transaction: Transaction, user_id: UUID, credential_id: UUID
+    ) -> list[str]:
+        self.asked(credential_id)
         return self.names.get(credential_id, [])
+
+
+def credential_of(user_id: UUID) -> Credential:
+    """Return a credential of a user at the venue `fake`."""
+    return Credential(
+        id=uuid4(),
+        user_id=user_id,
+        service="fake",
+        name="main",
+        testnet=False,
+        notes=None,
+        key_hint="1234",
+        created_at=NOW,
+        updated_at=NOW,
+        last_checked_at=None,
+        version=1,
+    )
+
+
+def api_token_of(user_id: UUID) -> ApiToken:
+    """Return an API token of a user that nobody can show."""
+    return ApiToken(
+        id=uuid4(),
+        user_id=user_id,
+        name="program",
+        prefix=uuid4().hex[:12],
+        scopes=frozenset({Scope.READ}),
+        created_at=NOW,
+        expires_at=NOW + timedelta(days=9),
+        last_used_at=None,
+        token_hash=bytes(32),
+    )
 
 
 async def session_of(identity: Identity, role: Role = Role.USER, **values: object) -> SignedIn:
@@ -163,6 +209,8 @@ async def bearer_of(identity: Identity, role: Role = Role.USER) -> dict[str, str
     return {"authorization": f"Bearer {session.access.text.get_secret_value()}"}
 
 
+SIGNING_KEY = new_key()
+"""What all stages sign by, as all processes of a server do."""
 START_MS = 1_763_641_815_000
 PASSWORD = SecretStr("correct horse battery")
 ORIGIN = Origin("203.0.113.7", "request-1", "a browser")
@@ -213,7 +261,7 @@ async def staged(
     identity = Identity(
         accounts,
         passwords=Passwords(hasher=CHEAP),
-        tokens=JwtTokens([new_key()], clock=clock),
+        tokens=JwtTokens([SIGNING_KEY], clock=clock),
         mailer=mailbox,
         clock=clock,
         rules=rules or Rules(),

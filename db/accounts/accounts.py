@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.accounts.errors import accounts_failures
+from db.accounts.errors import connecting_failures, statement_failures
 from db.accounts.repositories.api_tokens import ApiTokens
 from db.accounts.repositories.audit import Audit
 from db.accounts.repositories.credentials import Credentials
@@ -61,8 +61,11 @@ class Accounts:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Yield a transaction, committed at the end of the block, undone if it raises.
 
-        Do nothing slow inside: it holds a connection. Raises `AccountsUnavailable`.
+        Do nothing slow inside: it holds a connection. Raises `AccountsUnavailable`, and whatever
+        the block raises by itself.
         """
-        with accounts_failures():
-            async with self._engine.begin() as connection:
+        with statement_failures():
+            async with AsyncExitStack() as stack:
+                with connecting_failures():
+                    connection = await stack.enter_async_context(self._engine.begin())
                 yield Transaction(connection, self._ring)

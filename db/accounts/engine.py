@@ -9,10 +9,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from math import ceil
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SCHEMA = "accounts"
@@ -38,10 +41,25 @@ async def open_engine(
         if url.startswith("postgres")
         else _mariadb(url, connections, statement_timeout)
     )
+    event.listen(engine.sync_engine, "handle_error", _as_the_drivers)
     try:
         yield engine
     finally:
         await engine.dispose()
+
+
+def _as_the_drivers(failed: ExceptionContext) -> OperationalError | None:
+    """Return what the system says of a connection in use as if the driver had said it.
+
+    So it can be told from what else goes wrong while a transaction is open. The connection may be
+    in the middle of an answer: it is not used again.
+    """
+    error = failed.original_exception
+    if failed.sqlalchemy_exception is not None or not isinstance(error, OSError):
+        return None
+    failed.is_disconnect = True
+    failed.invalidate_pool_on_disconnect = False
+    return OperationalError(failed.statement, None, error, hide_parameters=True)
 
 
 def _postgres(url: str, connections: int, statement_timeout: float) -> AsyncEngine:
@@ -86,6 +104,8 @@ def _mariadb(url: str, connections: int, statement_timeout: float) -> AsyncEngin
             "init_command": (
                 "SET SESSION time_zone='+00:00', innodb_lock_wait_timeout=10,"
                 f" max_statement_time={seconds},"
+                # Else the locks of a process that was cut off last for hours.
+                f" idle_transaction_timeout={ceil(statement_timeout)},"
                 " sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
                 "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
             ),

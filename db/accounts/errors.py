@@ -82,26 +82,35 @@ class TooLarge(BadInput):
         self.most = most
 
 
+class RowRefused(Exception):
+    """The database refused values by a rule that nobody expected to be broken: a mistake of ours.
+
+    It names the rule and nothing else: what drivers say quotes values.
+    """
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"The accounts database refused a row ({rule}).")
+        self.rule = rule
+
+
 @contextmanager
 def accounts_failures() -> Iterator[None]:
     """Turn every way the database can be out of reach into `AccountsUnavailable`.
 
-    Messages and causes name the kind of failure only: drivers quote addresses, statements, values.
+    Around what does nothing but ask the database. Messages and causes name the kind of failure
+    only: drivers quote addresses, statements, values.
     """
+    with statement_failures(), connecting_failures():
+        yield
+
+
+@contextmanager
+def connecting_failures() -> Iterator[None]:
+    """Name what comes, in the words of system and driver, of taking a connection."""
     try:
         yield
-    except IntegrityError:
-        raise
-    except (PoolTimeout, OSError, TimeoutError) as error:
+    except OSError as error:
         raise _unavailable(error) from None
-    except InvalidRequestError as error:
-        if "is not a MariaDB variant" in str(error):
-            raise WrongServer("ACCOUNTS_URL names a MySQL server; MariaDB is needed.") from None
-        raise
-    except DBAPIError as error:
-        if _is_a_mistake(error):
-            raise
-        raise _unavailable(error.orig or error) from None
     except Exception as error:
         # Drivers' own errors come unwrapped while a connection is made.
         if type(error).__module__.partition(".")[0] not in {"asyncpg", "asyncmy"}:
@@ -109,22 +118,56 @@ def accounts_failures() -> Iterator[None]:
         raise _unavailable(error) from None
 
 
+@contextmanager
+def statement_failures() -> Iterator[None]:
+    """Name what comes of statements, as SQLAlchemy tells it; anything else is the caller's own."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise _unavailable(error) from None
+    except InvalidRequestError as error:
+        if "is not a MariaDB variant" in str(error):
+            raise WrongServer("ACCOUNTS_URL names a MySQL server; MariaDB is needed.") from None
+        raise
+    except DBAPIError as error:
+        rule = _broken_rule(error)
+        if rule is not None:
+            raise RowRefused(rule) from None
+        if _is_a_mistake(error):
+            raise
+        raise _unavailable(error.orig or error) from None
+
+
 def _unavailable(error: BaseException) -> AccountsUnavailable:
     return AccountsUnavailable(f"The accounts database did not answer ({type(error).__name__}).")
 
 
-_OURS = {"22", "42"}
-"""Classes of SQLSTATE that tell of a wrong value or a wrong statement."""
+def _broken_rule(error: DBAPIError) -> str | None:
+    """Return what about the values was refused, None if they were not."""
+    state = _state(error)
+    if isinstance(error, IntegrityError):
+        return violated(error) or state or "integrity"
+    causes = {type(error.orig).__name__, type(getattr(error.orig, "__cause__", None)).__name__}
+    if state[:2] == "22" or "DataError" in causes:
+        return state or "data"
+    return None
 
 
 def _is_a_mistake(error: DBAPIError) -> bool:
+    """Whether a statement is wrong. It is told as it is: it quotes names, and no values."""
+    state = _state(error)
+    if state:
+        return state[:2] == "42"
+    return type(error.orig).__name__ in {"ProgrammingError", "NotSupportedError"}
+
+
+def _state(error: DBAPIError) -> str:
     state = getattr(error.orig, "sqlstate", None)
-    if isinstance(state, str):
-        return state[:2] in _OURS
-    return type(error.orig).__name__ in {"ProgrammingError", "DataError", "NotSupportedError"}
+    return state if isinstance(state, str) else ""
 
 
 _KEY_AT_THE_END = re.compile(r"for key '(?:[^'.]*\.)?([A-Za-z0-9_]+)'\W*$")
+_FOREIGN_KEY = re.compile(r"CONSTRAINT `([A-Za-z0-9_]+)` FOREIGN KEY")
 
 
 def violated(error: IntegrityError) -> str:
@@ -133,5 +176,7 @@ def violated(error: IntegrityError) -> str:
     name = getattr(cause, "constraint_name", None)
     if isinstance(name, str):
         return name
-    match = _KEY_AT_THE_END.search(str(error.orig))
+    # The text alone: written together with its number, its quotes may come out escaped.
+    said = str(error.orig.args[-1]) if error.orig is not None and error.orig.args else ""
+    match = _KEY_AT_THE_END.search(said) or _FOREIGN_KEY.search(said)
     return match[1] if match else ""

@@ -2,12 +2,14 @@
 
 Rows are taken in batches, each a transaction. Whatever stops it, the next run goes on with the rows
 that are still under another key. Users who change a row meanwhile are not disturbed: a data key is
-replaced only while it is the one that was read.
+replaced only while it is the one that was read. A row that does not open is passed over, and told
+of at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db.accounts.errors import accounts_failures
 from db.accounts.models.credentials import CredentialRow
 from db.accounts.models.identity import TotpRow
-from db.encryption import KeyRing, Wrapped
+from db.encryption import KeyRing, Unopenable, Wrapped
 
 _BATCH = 200
 _TABLES: tuple[tuple[Any, Any], ...] = (
@@ -27,27 +29,47 @@ _TABLES: tuple[tuple[Any, Any], ...] = (
 """The tables with encrypted rows, and the column whose value their ciphertext is bound to."""
 
 
+@dataclass(frozen=True, slots=True)
+class StuckRow:
+    """A row that does not open, under the key *key_id*; *code* says why."""
+
+    table: str
+    id: UUID
+    key_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """How many data keys were wrapped anew, and the rows whose were not."""
+
+    count: int
+    stuck: tuple[StuckRow, ...]
+
+
 async def rewrap_all(
     engine: AsyncEngine, ring: KeyRing, *, told: Callable[[int], None] = lambda _: None
-) -> int:
-    """Wrap all data keys by the newest key of *ring*; return how many were wrapped anew.
+) -> Rewrapped:
+    """Wrap all data keys by the newest key of *ring*.
 
-    *told* hears of each batch how many it had. Raises `UnknownEncryptionKey` and `SealBroken` for
-    a row that *ring* cannot open, with all before it done; `AccountsUnavailable`.
+    *told* hears of each batch how many were wrapped. Raises `AccountsUnavailable`, with all batches
+    before it done.
     """
     count = 0
+    stuck: list[StuckRow] = []
     for table, named in _TABLES:
         after: UUID | None = None
         while True:
             with accounts_failures():
                 async with engine.begin() as connection:
-                    seen, wrapped = await _batch(connection, ring, table, named, after)
-            count += wrapped
-            told(wrapped)
+                    seen, batch = await _batch(connection, ring, table, named, after)
+            count += batch.count
+            stuck += batch.stuck
+            told(batch.count)
             if seen is None:
                 break
             after = seen
-    return count
+    return Rewrapped(count, tuple(stuck))
 
 
 async def keys_in_use(engine: AsyncEngine) -> dict[str, int]:
@@ -64,8 +86,8 @@ async def keys_in_use(engine: AsyncEngine) -> dict[str, int]:
 
 async def _batch(
     connection: AsyncConnection, ring: KeyRing, table: Any, named: Any, after: UUID | None
-) -> tuple[UUID | None, int]:
-    """Return the last row of a batch, None if it was the last one, and how many were changed."""
+) -> tuple[UUID | None, Rewrapped]:
+    """Return the last row of a batch, None if it was the last one, and what came of it."""
     asked = (
         select(named.label("row"), table.user_id, table.key_id, table.data_key)
         .where(table.key_id != ring.newest)
@@ -76,12 +98,17 @@ async def _batch(
         asked = asked.where(named > after)
     rows = (await connection.execute(asked)).all()
     changed = 0
+    stuck: list[StuckRow] = []
     for row in rows:
-        fresh = ring.rewrap(Wrapped(row.key_id, row.data_key), owner=row.user_id, row=row.row)
+        try:
+            fresh = ring.rewrap(Wrapped(row.key_id, row.data_key), owner=row.user_id, row=row.row)
+        except Unopenable as failure:
+            stuck.append(StuckRow(table.__tablename__, row.row, row.key_id, failure.code))
+            continue
         done: CursorResult[Any] = await connection.execute(
             update(table)
             .where(named == row.row, table.data_key == row.data_key)
             .values(key_id=fresh.key_id, data_key=fresh.data_key)
         )
         changed += done.rowcount
-    return (rows[-1].row if len(rows) == _BATCH else None), changed
+    return (rows[-1].row if len(rows) == _BATCH else None), Rewrapped(changed, tuple(stuck))

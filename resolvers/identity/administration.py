@@ -73,11 +73,9 @@ async def set_role(
     """
     _check(actor)
     async with identity.accounts.transaction() as transaction:
-        user = await transaction.users.named(username)
-        if user is None:
-            raise NotFound("user")
+        user = await _locked(transaction, username)
         if user.role is Role.ADMIN and role is not Role.ADMIN:
-            await _check_other_admin(transaction, user)
+            await check_other_admin(transaction, user)
         await transaction.users.change(user.id, role=role)
         await transaction.audit.add(
             identity.entry(
@@ -106,11 +104,9 @@ async def set_disabled(
     """
     _check(actor)
     async with identity.accounts.transaction() as transaction:
-        user = await transaction.users.named(username)
-        if user is None:
-            raise NotFound("user")
+        user = await _locked(transaction, username)
         if disabled and user.role is Role.ADMIN:
-            await _check_other_admin(transaction, user)
+            await check_other_admin(transaction, user)
         await transaction.users.change(user.id, disabled_at=identity.now() if disabled else None)
         if disabled:
             await transaction.sessions.end_all(user.id)
@@ -131,6 +127,18 @@ def _check(actor: Principal | None) -> None:
         actor.check(Permission.USERS_CHANGE)
 
 
-async def _check_other_admin(transaction: Transaction, user: User) -> None:
-    if not await transaction.users.other_admins(user.id):
+async def _locked(transaction: Transaction, username: str) -> User:
+    """Return a user as they are until the transaction ends. Raises `NotFound`."""
+    named = await transaction.users.named(username)
+    if named is not None and named.role is Role.ADMIN:
+        await transaction.users.lock_admins()
+    user = None if named is None else await transaction.users.find(named.id, lock=True)
+    if user is None:
+        raise NotFound("user")
+    return user
+
+
+async def check_other_admin(transaction: Transaction, user: User) -> None:
+    """Return if somebody else can look after the server. Raises `LastAdmin`."""
+    if await transaction.users.lock_admins() <= {user.id}:
         raise LastAdmin

@@ -14,10 +14,12 @@ from db.accounts.permissions import PERMISSIONS, SCOPED, Permission, Scope
 from db.accounts.repositories.api_tokens import ApiToken
 from market.errors import BadInput
 from resolvers.callers import Forbidden
+from resolvers.identity import letters
 from resolvers.identity.checked import checked_name
-from resolvers.identity.failures import Unauthenticated
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin, Principal
+from resolvers.identity.proving import guesses_noted, locked_as_proved, prove_password
+from resolvers.identity.second_factor import check_code
 from resolvers.identity.tokens import digest_of, new_api_token
 
 DAYS = 90
@@ -39,10 +41,15 @@ async def create_api_token(
     name: str,
     scopes: Collection[Scope],
     days: int | None = None,
+    password: SecretStr,
+    code: str | None = None,
     origin: Origin,
 ) -> NewApiToken:
-    """Make a token that lasts *days* (90). Raises `BadInput`, `TooMany`, and `Forbidden` for a
-    scope with nothing in it that the user may do.
+    """Make a token that lasts *days* (90), and tell its owner by mail.
+
+    It outlasts what proved who asks, so it takes the password, and a one-time code where they are
+    on. Raises `BadInput`, `TooMany`, `WrongPassword`, `CodeNeeded`, `WrongCode`, `TooManyCodes`,
+    `TooBusy`, and `Forbidden` for a scope with nothing in it that the user may do.
     """
     principal.check(Permission.TOKENS_CHANGE)
     checked_name(name, longest=80, field="name")
@@ -67,13 +74,17 @@ async def create_api_token(
         last_used_at=None,
         token_hash=digest_of(text.get_secret_value()),
     )
-    async with identity.accounts.transaction() as transaction:
-        if await transaction.users.find(principal.user_id, lock=True) is None:
-            raise Unauthenticated
-        await transaction.api_tokens.add(token)
-        await transaction.audit.add(
-            identity.entry("create-api-token", origin, user_id=principal.user_id, target=prefix)
-        )
+    action = "create-api-token"
+    async with guesses_noted(identity, principal, action, origin=origin):
+        proved = await prove_password(identity, principal, password)
+        async with identity.accounts.transaction() as transaction:
+            user = await locked_as_proved(transaction, proved)
+            await check_code(transaction, user.id, code, at=now)
+            await transaction.api_tokens.add(token)
+            await transaction.audit.add(
+                identity.entry(action, origin, user_id=user.id, target=prefix)
+            )
+    identity.mailer.post(letters.api_token_created(user.email, name))
     return NewApiToken(token, text)
 
 
@@ -87,12 +98,17 @@ async def api_tokens(identity: Identity, principal: Principal) -> list[ApiToken]
 async def revoke_api_token(
     identity: Identity, principal: Principal, id: UUID, *, origin: Origin
 ) -> None:
-    """End a token. Raises `NotFound`, also if it is somebody else's, and `Forbidden`."""
-    principal.check(Permission.TOKENS_CHANGE)
+    """End a token. Raises `NotFound`, also if it is somebody else's, and `Forbidden`.
+
+    Whoever may make none any more may end those they have.
+    """
+    principal.check(Permission.ACCOUNT_CHANGE)
     async with identity.accounts.transaction() as transaction:
-        if not await transaction.api_tokens.delete(principal.user_id, id):
+        held = {token.id: token for token in await transaction.api_tokens.of(principal.user_id)}
+        if id not in held or not await transaction.api_tokens.delete(principal.user_id, id):
             raise NotFound("api token")
+        target = held[id].prefix
         await transaction.audit.add(
-            identity.entry("revoke-api-token", origin, user_id=principal.user_id, target=str(id))
+            identity.entry("revoke-api-token", origin, user_id=principal.user_id, target=target)
         )
     identity.checks.forget(principal.user_id)

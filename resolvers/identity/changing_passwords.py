@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
+from db.accounts.accounts import Transaction
 from db.accounts.permissions import Permission
+from db.accounts.repositories.users import User
 from resolvers.identity import letters
 from resolvers.identity.checked import checked_email
-from resolvers.identity.failures import TokenInvalid, Unauthenticated, WrongPassword
+from resolvers.identity.failures import TokenInvalid, Unauthenticated
 from resolvers.identity.identity import Identity
 from resolvers.identity.passwords import checked_password
 from resolvers.identity.principal import AccessToken, Origin, Principal
-from resolvers.identity.proving import prove_password
+from resolvers.identity.proving import guesses_noted, locked_as_proved, prove_password
 from resolvers.identity.tokens import digest_of, new_token
 
 
@@ -31,24 +33,19 @@ async def change_password(
     session_id = principal.claims.session_id
     if session_id is None:
         raise Unauthenticated
-    user = await prove_password(identity, principal, old)
-    checked_password(new, field="newPassword", names=(user.username, user.email))
-    hashed = await identity.passwords.hash(new)
-    async with identity.accounts.transaction() as transaction:
-        now = await transaction.users.find(user.id, lock=True)
-        if now is None:
-            raise Unauthenticated
-        if now.password_hash != user.password_hash:
-            raise WrongPassword  # changed by somebody else while this one was checked
-        await transaction.users.change(user.id, password_hash=hashed)
-        await transaction.users.end_tokens(user.id)
-        await transaction.sessions.end_all(user.id, but=session_id)
-        await transaction.one_time.drop_resets(user.id)
-        await transaction.audit.add(identity.entry("change-password", origin, user_id=user.id))
+    async with guesses_noted(identity, principal, "change-password", origin=origin):
+        proved = await prove_password(identity, principal, old)
+        checked_password(new, field="newPassword", names=(proved.username, proved.email))
+        hashed = await identity.passwords.hash(new)
+        async with identity.accounts.transaction() as transaction:
+            user = await locked_as_proved(transaction, proved)
+            await _set_password(transaction, user, hashed)
+            await transaction.sessions.end_all(user.id, but=session_id)
+            await transaction.audit.add(identity.entry("change-password", origin, user_id=user.id))
     identity.checks.forget(user.id)
     identity.mailer.post(letters.password_changed(user.email, identity.rules.public_url))
     return identity.tokens.sign(
-        user_id=user.id, session_id=session_id, version=now.token_version + 1
+        user_id=user.id, session_id=session_id, version=user.token_version + 1
     )
 
 
@@ -104,12 +101,18 @@ async def reset_password(
         if user is None or user.disabled_at is not None or not counts:
             raise TokenInvalid
         checked_password(new, field="newPassword", names=(user.username, user.email))
-        await transaction.users.change(
-            user.id, password_hash=hashed, email_verified_at=user.email_verified_at or now
-        )
-        await transaction.users.end_tokens(user.id)
+        await _set_password(transaction, user, hashed)
+        await transaction.users.change(user.id, email_verified_at=user.email_verified_at or now)
         await transaction.sessions.end_all(user.id)
         await transaction.api_tokens.delete_all(user.id)
         await transaction.audit.add(identity.entry("reset-password", origin, user_id=user.id))
     identity.checks.forget(user.id)
     identity.mailer.post(letters.password_changed(user.email, identity.rules.public_url))
+
+
+async def _set_password(transaction: Transaction, user: User, hashed: str) -> None:
+    """Let the password count from now on, and nothing that whoever knew the old one began."""
+    await transaction.users.change(user.id, password_hash=hashed)
+    await transaction.users.end_tokens(user.id)
+    await transaction.one_time.drop_resets(user.id)
+    await transaction.one_time.drop_verifications(user.id)

@@ -9,14 +9,20 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
+from db.accounts.accounts import Transaction
+from db.accounts.errors import VersionConflict
 from db.accounts.permissions import Permission
+from db.accounts.repositories.audit import OK, NewEntry
 from db.accounts.repositories.credentials import Credential, CredentialSecrets
+from db.encryption import Unopenable
 from market.errors import BadInput, BargraphError, ProviderUnavailable, UnknownName
 from resolvers.identity.checked import checked_name, checked_text
 from resolvers.identity.failures import CredentialInUse, Unauthenticated
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin, Principal
 
+ASKED = "ASKED"
+"""What the audit log says of a trial before the venue is shown the keys, however it ends."""
 _LONGEST_SECRET = 4_096
 """Bytes; a private key in PEM is shorter."""
 
@@ -116,8 +122,9 @@ async def update_credential(
 ) -> Credential:
     """Change a credential as it was at *version*. Other keys have to be tried anew.
 
-    Raises `NotFound`, `VersionConflict`, `NameTaken`, `BadInput`, `Forbidden`, and
-    `CredentialInUse` where keys or testnet would change under what uses them.
+    What uses a credential keeps its keys and its testnet flag: orders placed with one account
+    cannot be found with another. Raises `NotFound`, `VersionConflict`, `CredentialInUse`,
+    `NameTaken`, `BadInput`, `Forbidden`.
     """
     principal.check(Permission.CREDENTIALS_CHANGE)
     values: dict[str, Any] = {}
@@ -130,11 +137,10 @@ async def update_credential(
         values["testnet"] = change.testnet
     if change.secrets is not None:
         _check_secrets(change.secrets)
-    before = await credential(identity, principal, id)
-    if change.testnet not in (None, before.testnet):
-        # Orders placed at one venue cannot be found at the other.
-        await _check_unused(identity, principal, id)
     async with identity.accounts.transaction() as transaction:
+        before = await transaction.credentials.find(principal.user_id, id, lock=True)
+        if change.secrets is not None or change.testnet not in (None, before.testnet):
+            await check_unused(identity, transaction, [before])
         changed = await transaction.credentials.change(
             principal.user_id,
             id,
@@ -154,19 +160,20 @@ async def try_credential(
 ) -> Tried:
     """Ask the venue for the account that the key opens, and say what the key may do there.
 
-    Raises `NotFound`, `CredentialRefused`, `ProviderUnavailable`, `Forbidden`, `SealBroken`,
-    `UnknownEncryptionKey`.
+    The audit log tells that the venue is asked before it is, and what came of it afterwards, if
+    somebody still waits. Raises `NotFound`, `CredentialRefused`, `ProviderUnavailable`,
+    `Forbidden`, `SealBroken`, `UnknownEncryptionKey`.
     """
     principal.check(Permission.CREDENTIALS_CHANGE)
     user_id = principal.user_id
-    async with identity.accounts.transaction() as transaction:
-        found = await transaction.credentials.find(user_id, id)
-        secrets = await transaction.credentials.secrets(user_id, id)
+    found, secrets = await _opened(identity, user_id, id, origin)
     failure: BargraphError | None = None
     permissions: tuple[str, ...] = ()
     try:
         permissions = tuple(
-            await identity.probe.probe(found.service, secrets, testnet=found.testnet)
+            await identity.probe.probe(
+                found.service, secrets, testnet=found.testnet, user_id=user_id
+            )
         )
     except BargraphError as refused:
         failure = refused
@@ -179,41 +186,79 @@ async def try_credential(
             await transaction.credentials.note_check(
                 user_id, id, version=found.version, at=identity.now()
             )
-        await transaction.audit.add(
-            identity.entry(
-                "test-credential",
-                origin,
-                user_id=user_id,
-                actor_id=user_id,
-                target=str(id),
-                result="ok" if failure is None else failure.code,
-            )
-        )
+        result = OK if failure is None else failure.code
+        await transaction.audit.add(_trial(identity, origin, user_id, id, result))
     if failure is not None:
         raise failure
     return Tried(await credential(identity, principal, id), permissions)
 
 
 async def delete_credential(
-    identity: Identity, principal: Principal, id: UUID, *, origin: Origin
+    identity: Identity,
+    principal: Principal,
+    id: UUID,
+    *,
+    version: int | None = None,
+    origin: Origin,
 ) -> None:
-    """Remove a key for good. Raises `NotFound`, `CredentialInUse`, `Forbidden`."""
+    """Remove a key for good, whatever version it has unless *version* says which.
+
+    Raises `NotFound`, `VersionConflict`, `CredentialInUse`, `Forbidden`.
+    """
     principal.check(Permission.CREDENTIALS_CHANGE)
-    await credential(identity, principal, id)
-    await _check_unused(identity, principal, id)
     async with identity.accounts.transaction() as transaction:
+        held = await transaction.credentials.find(principal.user_id, id, lock=True)
+        if version not in (None, held.version):
+            raise VersionConflict("credential", current=held.version)
+        await check_unused(identity, transaction, [held])
         await transaction.credentials.delete(principal.user_id, id)
         await transaction.audit.add(
             identity.entry("delete-credential", origin, user_id=principal.user_id, target=str(id))
         )
 
 
-async def _check_unused(identity: Identity, principal: Principal, id: UUID) -> None:
+async def check_unused(
+    identity: Identity, transaction: Transaction, held: Sequence[Credential]
+) -> None:
+    """Return if nothing needs the keys of *held*, whose rows are locked.
+
+    Nothing begins to need them before the transaction is over (see `CredentialUsers`). Raises
+    `CredentialInUse`.
+    """
     users: list[str] = []
-    for known in identity.credential_users:
-        users += await known.users_of(principal.user_id, id)
+    for each in held:
+        for known in identity.credential_users:
+            users += await known.users_of(transaction, each.user_id, each.id)
     if users:
         raise CredentialInUse(users)
+
+
+async def _opened(
+    identity: Identity, user_id: UUID, id: UUID, origin: Origin
+) -> tuple[Credential, CredentialSecrets]:
+    """Return a credential with its keys, once the audit log has that they are to be used."""
+    failure: Unopenable | None = None
+    async with identity.accounts.transaction() as transaction:
+        try:
+            opened = await transaction.credentials.opened(user_id, id)
+        except Unopenable as unopenable:
+            failure = unopenable
+        result = ASKED if failure is None else failure.code
+        await transaction.audit.add(_trial(identity, origin, user_id, id, result))
+    if failure is not None:
+        raise failure
+    return opened
+
+
+def _trial(identity: Identity, origin: Origin, user_id: UUID, id: UUID, result: str) -> NewEntry:
+    return identity.entry(
+        "test-credential",
+        origin,
+        user_id=user_id,
+        actor_id=user_id,
+        target=str(id),
+        result=result,
+    )
 
 
 def _check_notes(notes: str | None) -> None:

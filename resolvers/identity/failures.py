@@ -44,6 +44,16 @@ class WrongCode(BargraphError):
         super().__init__("The code is wrong, too old, or was used before.")
 
 
+class TooManyCodes(BargraphError):
+    """So many wrong codes came lately that no other is looked at; *retry_after* is in seconds."""
+
+    code: ClassVar[str] = "TOO_MANY_CODES"
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__("Too many wrong codes. Wait, or give a recovery code.")
+        self.retry_after = retry_after
+
+
 class EmailNotVerified(BargraphError):
     """The password is right; the address waits to be verified."""
 
@@ -103,6 +113,16 @@ class TokenInvalid(BargraphError):
 
     def __init__(self) -> None:
         super().__init__("The link is too old or was used before. Ask for another one.")
+
+
+class TooSoon(BargraphError):
+    """A mail of the same kind went out a moment ago; *retry_after* is in seconds."""
+
+    code: ClassVar[str] = "TOO_SOON"
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__("A mail is on its way already. Wait a minute before the next one.")
+        self.retry_after = retry_after
 
 
 class SecondFactorOn(BargraphError):

@@ -8,6 +8,7 @@ from resolvers.identity.identity import Identity
 
 EVERY_SECONDS = 3_600.0
 _UNVERIFIED = timedelta(days=7)
+_BATCH = 100
 
 
 async def prune(identity: Identity) -> None:
@@ -19,5 +20,11 @@ async def prune(identity: Identity) -> None:
         await transaction.one_time.prune(now)
     async with identity.accounts.transaction() as transaction:
         await transaction.api_tokens.prune(now)
-    async with identity.accounts.transaction() as transaction:
-        await transaction.users.prune_unverified(now - _UNVERIFIED)
+    more = True
+    while more:
+        async with identity.accounts.transaction() as transaction:
+            never_proved = await transaction.users.lock_unverified(now - _UNVERIFIED, most=_BATCH)
+            for user_id in never_proved:
+                await transaction.audit.forget_person(user_id)
+                await transaction.users.delete(user_id)
+        more = len(never_proved) == _BATCH

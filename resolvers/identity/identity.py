@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
-from db.accounts.accounts import Accounts
+from db.accounts.accounts import Accounts, Transaction
 from db.accounts.columns import instant_of
 from db.accounts.repositories.audit import OK, NewEntry
 from db.accounts.repositories.credentials import CredentialSecrets
@@ -30,20 +31,38 @@ class CredentialProbe(Protocol):
         ...
 
     async def probe(
-        self, service: str, secrets: CredentialSecrets, *, testnet: bool
+        self, service: str, secrets: CredentialSecrets, *, testnet: bool, user_id: UUID
     ) -> Sequence[str]:
-        """Return what the key may do at the venue. Raises `CredentialRefused`,
+        """Return what the key of a user may do at the venue. Raises `CredentialRefused`,
         `ProviderUnavailable`.
         """
         ...
 
 
 class CredentialUsers(Protocol):
-    """Knows what needs a credential: open orders, running bots."""
+    """Knows what needs a credential: open orders, running bots.
 
-    async def users_of(self, user_id: UUID, credential_id: UUID) -> Sequence[str]:
-        """Return a name for each, none if the credential may go."""
+    It is asked while the credential's row is locked, just before the keys go or change. So whoever
+    begins to need a credential locks its row first, by `Credentials.find` with *lock*, in the
+    transaction that makes the need known. Then either the need is seen here, or the credential is
+    seen to be gone there. Whoever also locks the user's row, or adds one that refers to it, locks
+    the user's first.
+    """
+
+    async def users_of(
+        self, transaction: Transaction, user_id: UUID, credential_id: UUID
+    ) -> Sequence[str]:
+        """Return a name for each, none if the credential may go.
+
+        Whoever reads from accounts does it by *transaction*, which holds a connection already.
+        """
         ...
+
+
+class Actor(Enum):
+    """Who did something, where nobody else is named."""
+
+    USER = "the user it is about"
 
 
 class Identity:
@@ -97,16 +116,17 @@ class Identity:
         origin: Origin,
         *,
         user_id: UUID | None,
-        actor_id: UUID | None = None,
+        actor_id: UUID | Actor | None = Actor.USER,
         result: str = OK,
         target: str | None = None,
     ) -> NewEntry:
         """Return a line of the audit log about *user_id*.
 
-        Unless *actor_id* says who did it, the user did; of what failed nobody knows who it was.
+        *actor_id* None stands for nobody with an account: whoever runs a command. Of what the user
+        failed to do, nobody knows whether it was they who tried.
         """
-        if actor_id is None and result == OK:
-            actor_id = user_id
+        if actor_id is Actor.USER:
+            actor_id = user_id if result == OK else None
         return NewEntry(
             at=self.now(),
             action=action,

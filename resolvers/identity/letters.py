@@ -55,6 +55,64 @@ def password_changed(to: str, public_url: str) -> Mail:
     )
 
 
+def email_changing(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "Your account is to have another address",
+        SecretStr(
+            f"Somebody who knows your password asked Bargraph to use another address for your\n"
+            f"account. It will, once a link that was sent there is followed.\n\n"
+            f"If it was not you, set a new password at once, which stops it:\n\n"
+            f"{public_url}/forgotten\n"
+        ),
+    )
+
+
+def email_changed(to: str) -> Mail:
+    return Mail(
+        to,
+        "Your account has another address",
+        SecretStr(
+            "Mail about your account at Bargraph goes to another address from now on.\n"
+            "If it was not you, tell whoever runs the server.\n"
+        ),
+    )
+
+
+def account_deleted(to: str) -> Mail:
+    return Mail(
+        to,
+        "Your account was deleted",
+        SecretStr(
+            "Your account at Bargraph, and all that was kept in it, was deleted just now.\n"
+            "If it was not you, tell whoever runs the server.\n"
+        ),
+    )
+
+
+def codes_guessed(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "Somebody guesses at your codes",
+        SecretStr(
+            "Somebody who knows your password tried to sign in to your account at Bargraph with\n"
+            "several wrong one-time codes. For a while only recovery codes count.\n\n"
+            f"If it was not you, set a new password at once:\n\n{public_url}/forgotten\n"
+        ),
+    )
+
+
+def api_token_created(to: str, name: str) -> Mail:
+    return Mail(
+        to,
+        "Your account has another API token",
+        SecretStr(
+            f"An API token was made for your account at Bargraph just now. Its name is\n{name}\n\n"
+            "If it was not you, revoke it, and set a new password.\n"
+        ),
+    )
+
+
 def invitation(to: str, public_url: str, token: SecretStr) -> Mail:
     return Mail(
         to,

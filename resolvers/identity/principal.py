@@ -26,8 +26,8 @@ class Origin:
 class Claims:
     """What a token proved when it was read: by a session or by an API token, one of the two.
 
-    *version* is the user's `token_version` when the access token was issued, None for an API
-    token. *expires_at* is in ms.
+    *version* is the user's `token_version` when the access token was issued, *key_id* names the key
+    that signed it; None for an API token. *expires_at* is in ms.
     """
 
     user_id: UUID
@@ -35,6 +35,7 @@ class Claims:
     session_id: UUID | None = None
     api_token_id: UUID | None = None
     version: int | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,10 @@ class AccessTokens(Protocol):
 
     def read(self, text: str) -> Claims:
         """Return what a token says. Raises `Unauthenticated` for one that does not count."""
+        ...
+
+    def trusts(self, key_id: str) -> bool:
+        """Whether tokens that this key signed count. It may be taken out at any time."""
         ...
 
 

@@ -1,9 +1,8 @@
-"""Make an account, and prove that its address is one's own."""
+"""Make an account."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from uuid import uuid4
 
 from pydantic import SecretStr
@@ -14,15 +13,14 @@ from db.accounts.permissions import Role
 from db.accounts.repositories.one_time import Invitation
 from db.accounts.repositories.users import User, name_key
 from resolvers.identity import letters
+from resolvers.identity.addresses import told_once
 from resolvers.identity.checked import checked_email, checked_username
-from resolvers.identity.failures import InvitationInvalid, RegistrationClosed, TokenInvalid
+from resolvers.identity.failures import InvitationInvalid, RegistrationClosed
 from resolvers.identity.identity import Identity
 from resolvers.identity.passwords import checked_password
 from resolvers.identity.principal import Mail, Origin
 from resolvers.identity.rules import Registration
 from resolvers.identity.tokens import digest_of, new_token
-
-_TELL_AGAIN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ async def register(identity: Identity, wanted: Wanted, *, origin: Origin) -> Non
     try:
         mail = await _registered(identity, user, wanted.invitation, origin)
     except _AddressTaken:
-        mail = _told_once(identity, wanted.email)
+        mail = told_once(identity, wanted.email)
     if mail is not None:
         identity.mailer.post(mail)
 
@@ -66,16 +64,6 @@ async def _check_first(identity: Identity, wanted: Wanted) -> None:
         username = checked_username(wanted.username)
         if await transaction.users.named(username) is not None:
             raise NameTaken("user", field="username")
-
-
-def _told_once(identity: Identity, email: str) -> Mail | None:
-    """Return what the owner of an address is told, None if this process told them lately."""
-    now, key = identity.now(), name_key(email)
-    last = identity.told_owners.get(key)
-    if last is not None and now - last < _TELL_AGAIN:
-        return None
-    identity.told_owners.put(key, now)
-    return letters.registered_already(email, identity.rules.public_url)
 
 
 class _AddressTaken(Exception):
@@ -162,50 +150,7 @@ async def create_admin(identity: Identity, wanted: Wanted) -> User:
     admin = replace(user, email_verified_at=user.registered_at)
     async with identity.accounts.transaction() as transaction:
         await transaction.users.add(admin)
-        await transaction.audit.add(identity.entry("create-admin", Origin(), user_id=admin.id))
-    return admin
-
-
-async def verify_email(identity: Identity, token: SecretStr, *, origin: Origin) -> None:
-    """Take the token of a mail for proof of the address it went to. Raises `TokenInvalid`,
-    and `NameTaken` if somebody else proved the same address first.
-    """
-    now, digest = identity.now(), digest_of(token.get_secret_value())
-    async with identity.accounts.transaction() as transaction:
-        user_id = await transaction.one_time.verification_of(digest, at=now)
-        if user_id is None or await transaction.users.find(user_id, lock=True) is None:
-            raise TokenInvalid
-        email = await transaction.one_time.use_verification(digest)
-        if email is None:
-            raise TokenInvalid
-        await transaction.users.change_email(user_id, email, verified_at=now)
-        await transaction.audit.add(identity.entry("verify-email", origin, user_id=user_id))
-    identity.checks.forget(user_id)
-
-
-async def request_verification(identity: Identity, email: str, *, origin: Origin) -> None:
-    """Send the mail of a registration once more; the same answer for every address.
-
-    Raises `BadInput`.
-    """
-    checked_email(email)
-    now, token = identity.now(), new_token()
-    async with identity.accounts.transaction() as transaction:
-        user = await transaction.users.named(email)
         await transaction.audit.add(
-            identity.entry(
-                "request-verification", origin, user_id=None if user is None else user.id
-            )
+            identity.entry("create-admin", Origin(), user_id=admin.id, actor_id=None)
         )
-        if user is None or user.email_verified_at is not None:
-            return
-        await transaction.users.find(user.id, lock=True)
-        kept = await transaction.one_time.keep_verification(
-            user.id,
-            digest_of(token.get_secret_value()),
-            email=user.email,
-            at=now,
-            expires_at=now + identity.rules.verification,
-        )
-    if kept:
-        identity.mailer.post(letters.verification(user.email, identity.rules.public_url, token))
+    return admin

@@ -98,10 +98,15 @@ async def save_chart_layout(
         return await transaction.layouts.add(replace(layout, version=1))
 
 
-async def delete_chart_layout(identity: Identity, principal: Principal, id: UUID) -> None:
-    """Remove a layout. Raises `NotFound`, `Forbidden`."""
+async def delete_chart_layout(
+    identity: Identity, principal: Principal, id: UUID, *, version: int | None = None
+) -> None:
+    """Remove a layout, whatever version it has unless *version* says which.
+
+    Raises `NotFound`, `VersionConflict`, `Forbidden`.
+    """
     async with _changing(identity, principal) as transaction:
-        await transaction.layouts.delete(principal.user_id, id)
+        await transaction.layouts.delete(principal.user_id, id, version=version)
 
 
 async def indicator_presets(identity: Identity, principal: Principal) -> list[IndicatorPreset]:
@@ -136,10 +141,15 @@ async def save_indicator_preset(
         return await transaction.presets.add(replace(preset, version=1))
 
 
-async def delete_indicator_preset(identity: Identity, principal: Principal, id: UUID) -> None:
-    """Remove a preset. Raises `NotFound`, `Forbidden`."""
+async def delete_indicator_preset(
+    identity: Identity, principal: Principal, id: UUID, *, version: int | None = None
+) -> None:
+    """Remove a preset, whatever version it has unless *version* says which.
+
+    Raises `NotFound`, `VersionConflict`, `Forbidden`.
+    """
     async with _changing(identity, principal) as transaction:
-        await transaction.presets.delete(principal.user_id, id)
+        await transaction.presets.delete(principal.user_id, id, version=version)
 
 
 @asynccontextmanager

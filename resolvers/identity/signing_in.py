@@ -16,22 +16,23 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 
 from db.accounts.accounts import Transaction
-from db.accounts.errors import NotFound
-from db.accounts.permissions import Permission
 from db.accounts.repositories.sessions import Session
 from db.accounts.repositories.users import User
+from db.encryption import Unopenable
 from market.errors import BargraphError
+from resolvers.identity import letters
 from resolvers.identity.failures import (
     CodeNeeded,
     EmailNotVerified,
     LoginFailed,
+    TooManyCodes,
     Unauthenticated,
     WrongCode,
 )
 from resolvers.identity.identity import Identity, clipped
 from resolvers.identity.passwords import checked_length
 from resolvers.identity.principal import Origin, Principal, SignedIn
-from resolvers.identity.second_factor import code_counts
+from resolvers.identity.second_factor import check_code, is_guessed_at
 from resolvers.identity.tokens import SECRET_BYTES, RefreshToken
 
 TOKEN_REUSED = "TOKEN_REUSED"  # noqa: S105 - a word, no password
@@ -45,7 +46,9 @@ async def login(
     """Begin a session for whoever has the password of *name*, a username or an address.
 
     An unknown name costs as much as a wrong password, and answers the same. Raises `LoginFailed`,
-    `CodeNeeded`, `WrongCode`, `EmailNotVerified`, `WeakPassword` for one too long, `TooBusy`.
+    `CodeNeeded`, `WrongCode`, `TooManyCodes`, `EmailNotVerified`, `WeakPassword` for one too long,
+    `TooBusy`; `SealBroken` and `UnknownEncryptionKey` where the code of an authenticator cannot be
+    checked.
     """
     checked_length(password, field="password")
     user = None
@@ -69,6 +72,13 @@ async def login(
                 "login", origin, user_id=None if user is None else user.id, result=result
             )
         )
+        guessed_at = (
+            user is not None
+            and isinstance(signed_in, WrongCode)
+            and await is_guessed_at(transaction, user.id, at=identity.now())
+        )
+    if user is not None and guessed_at:
+        identity.mailer.post(letters.codes_guessed(user.email, identity.rules.public_url))
     if isinstance(signed_in, SignedIn):
         return signed_in
     raise signed_in
@@ -81,7 +91,7 @@ async def _logged_in(
     *,
     code: str | None,
     origin: Origin,
-) -> SignedIn | BargraphError:
+) -> SignedIn | BargraphError | Unopenable:
     if proved is None:
         return LoginFailed()
     user = await transaction.users.find(proved.id, lock=True)
@@ -89,11 +99,10 @@ async def _logged_in(
         return LoginFailed()
     if user.email_verified_at is None:
         return EmailNotVerified()
-    if await transaction.one_time_codes.is_on(user.id):
-        if code is None:
-            return CodeNeeded()
-        if not await code_counts(transaction, user.id, code, at=identity.now()):
-            return WrongCode()
+    try:
+        await check_code(transaction, user.id, code, at=identity.now())
+    except (CodeNeeded, WrongCode, TooManyCodes, Unopenable) as failure:
+        return failure
     return await begin_session(identity, transaction, user, origin=origin)
 
 
@@ -118,7 +127,7 @@ async def begin_session(
     )
     await transaction.sessions.add(session)
     await transaction.users.change(user.id, last_login=now)
-    return _signed_in(identity, user, session.id, token, _ends(session, session.idle_expires_at))
+    return _signed_in(identity, user, session.id, token, session.ends_at)
 
 
 async def refresh(identity: Identity, token: SecretStr, *, origin: Origin) -> SignedIn:
@@ -128,36 +137,36 @@ async def refresh(identity: Identity, token: SecretStr, *, origin: Origin) -> Si
         raise Unauthenticated
     async with identity.accounts.transaction() as transaction:
         signed_in = await _refreshed(identity, transaction, presented, origin)
-    if signed_in is None:
-        raise Unauthenticated
-    return signed_in
+    if isinstance(signed_in, SignedIn):
+        return signed_in
+    if signed_in is not None:
+        identity.checks.forget(signed_in)
+    raise Unauthenticated
 
 
 async def _refreshed(
     identity: Identity, transaction: Transaction, presented: RefreshToken, origin: Origin
-) -> SignedIn | None:
+) -> SignedIn | UUID | None:
+    """Return what follows *presented*; else whose session ended by it, if there was one."""
     now = identity.now()
     session = await transaction.sessions.locked(presented.lookup)
     if session is None:
         return None
     user = await transaction.users.find(session.user_id)
-    over = min(session.expires_at, session.idle_expires_at) <= now
-    if over or user is None or user.disabled_at is not None:
+    if session.ends_at <= now or user is None or user.disabled_at is not None:
         await transaction.sessions.end(session.id)
-        return None
+        return session.user_id
     if hmac.compare_digest(presented.digest, session.token_hash):
         return await _rotated(identity, transaction, session, user, presented)
     if _is_the_other_tab(identity, session, presented, now):
         assert session.salt is not None
         following = presented.next(session.salt)
-        ends = _ends(session, session.idle_expires_at)
-        return _signed_in(identity, user, session.id, following, ends)
+        return _signed_in(identity, user, session.id, following, session.ends_at)
     await transaction.sessions.end(session.id)
     await transaction.audit.add(
         identity.entry("refresh", origin, user_id=user.id, result=TOKEN_REUSED)
     )
-    identity.checks.forget(user.id)
-    return None
+    return session.user_id
 
 
 def _is_the_other_tab(
@@ -188,11 +197,8 @@ async def _rotated(
         at=now,
         idle_expires_at=idle_expires_at,
     )
-    return _signed_in(identity, user, session.id, following, _ends(session, idle_expires_at))
-
-
-def _ends(session: Session, idle_expires_at: datetime) -> datetime:
-    return min(session.expires_at, idle_expires_at)
+    ends = min(session.expires_at, idle_expires_at)
+    return _signed_in(identity, user, session.id, following, ends)
 
 
 def _signed_in(
@@ -211,22 +217,6 @@ async def logout(identity: Identity, principal: Principal, *, origin: Origin) ->
     async with identity.accounts.transaction() as transaction:
         await transaction.sessions.end(principal.claims.session_id)
         await transaction.audit.add(identity.entry("logout", origin, user_id=principal.user_id))
-    identity.checks.forget(principal.user_id)
-
-
-async def end_session(
-    identity: Identity, principal: Principal, id: UUID, *, origin: Origin
-) -> None:
-    """Sign the principal out somewhere else. Raises `NotFound`, `Forbidden`."""
-    principal.check(Permission.ACCOUNT_CHANGE)
-    async with identity.accounts.transaction() as transaction:
-        held = await transaction.sessions.of(principal.user_id)
-        if id not in {session.id for session in held}:
-            raise NotFound("session")
-        await transaction.sessions.end(id)
-        await transaction.audit.add(
-            identity.entry("end-session", origin, user_id=principal.user_id, target=str(id))
-        )
     identity.checks.forget(principal.user_id)
 
 

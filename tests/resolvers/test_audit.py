@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+import resolvers.audit
 from db.accounts.accounts import Accounts
+from db.accounts.errors import AccountsUnavailable
+from db.accounts.models.identity import AuditRow
 from db.accounts.permissions import Role
+from db.accounts.repositories.audit import Entry, NewEntry
 from market.errors import BadInput
-from resolvers.audit import AuditPage, AuditWanted, audit_page, note
+from resolvers.audit import AuditPage, AuditWanted, audit_page, forget_old, note, note_refusal
 from resolvers.callers import Forbidden
 from resolvers.identity.principal import Principal
 from resolvers.paging import cursor_of
@@ -39,7 +47,7 @@ def targets(page: AuditPage) -> list[str | None]:
 async def test_a_line_says_who_did_what_from_where(stage: Stage) -> None:
     principal = await principal_of(stage)
 
-    await note(
+    await note_refusal(
         stage.identity, principal, "start-backfill", origin=ORIGIN, target="7", result="TOO_MANY"
     )
     page = await audit_page(stage.identity, principal, wanted=AuditWanted(), first=1)
@@ -128,3 +136,77 @@ async def test_a_page_has_a_bound(stage: Stage, first: int) -> None:
 
     with pytest.raises(BadInput):
         await audit_page(stage.identity, principal, wanted=AuditWanted(), first=first)
+
+
+async def added_ago(stage: Stage, days: float, count: int) -> None:
+    """Add lines of nobody's to the log, as old as that."""
+    at = stage.identity.now() - timedelta(days=days)
+    async with stage.identity.accounts.transaction() as transaction:
+        for _ in range(count):
+            await transaction.audit.add(NewEntry(at=at, action="old"))
+
+
+async def everything(stage: Stage) -> list[Entry]:
+    async with stage.identity.accounts.transaction() as transaction:
+        return await transaction.audit.page(first=500)
+
+
+@pytest_asyncio.fixture
+async def fresh_stage(stage: Stage, accounts_engine: AsyncEngine) -> Stage:
+    """A stage whose log is empty."""
+    async with accounts_engine.begin() as connection:
+        await connection.execute(delete(AuditRow))
+    return stage
+
+
+async def test_lines_are_kept_for_the_days_that_they_are_to_be_kept(fresh_stage: Stage) -> None:
+    for days in (400, 32, 31.1, 29.9, 1):
+        await added_ago(fresh_stage, days, 1)
+    now = fresh_stage.identity.now()
+
+    removed = await forget_old(fresh_stage.identity, timedelta(days=30))
+
+    kept = [entry for entry in await everything(fresh_stage) if entry.action == "old"]
+    assert removed == 3
+    assert [(now - entry.at) / timedelta(days=1) for entry in kept] == [1, pytest.approx(29.9)]
+
+
+async def test_the_log_says_what_was_taken_out_of_it(fresh_stage: Stage) -> None:
+    await added_ago(fresh_stage, 40, 5)
+
+    await forget_old(fresh_stage.identity, timedelta(days=30))
+    again = await forget_old(fresh_stage.identity, timedelta(days=30))
+
+    (entry,) = await everything(fresh_stage)
+    day = (fresh_stage.identity.now() - timedelta(days=30)).date()
+    assert (entry.action, entry.target) == ("audit-retention", f"5 lines from before {day}")
+    assert (entry.user_id, entry.actor_id, entry.result) == (None, None, "ok")
+    assert again == 0
+
+
+async def test_many_lines_are_removed_a_batch_at_a_time(
+    fresh_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolvers.audit, "_BATCH", 4)
+    await added_ago(fresh_stage, 40, 10)
+
+    removed = await forget_old(fresh_stage.identity, timedelta(days=30))
+
+    told = [entry.target for entry in await everything(fresh_stage)]
+    assert removed == 10
+    assert [target.split()[0] for target in told if target] == ["2", "4", "4"]
+
+
+async def test_processes_that_forget_at_once_remove_and_tell_of_each_line_once(
+    fresh_stage: Stage,
+) -> None:
+    await added_ago(fresh_stage, 40, 20)
+
+    both = await asyncio.gather(
+        *(forget_old(fresh_stage.identity, timedelta(days=30)) for _ in range(2)),
+        return_exceptions=True,
+    )
+
+    told = sum(int((entry.target or "").split()[0]) for entry in await everything(fresh_stage))
+    assert told == 20
+    assert all(isinstance(each, int | AccountsUnavailable) for each in both)

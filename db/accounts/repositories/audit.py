@@ -1,4 +1,7 @@
-"""The audit log: what was done, by whom, with what result; only ever added to."""
+"""The audit log: what was done, by whom, with what result; added to, and never changed.
+
+But for two things: a person who leaves is forgotten, and lines that are too old are removed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.accounts.models.identity import AuditRow as Row
@@ -80,17 +83,53 @@ class Audit:
             asked = asked.where(Row.action == action)
         return [_entry(row) for row in await self._connection.execute(asked)]
 
-    async def forget_person(self, user_id: UUID) -> None:
-        """Take from a deleted user's lines what tells of the person: addresses, and names.
-
-        That somebody did something remains, by an id that leads nowhere any more. This is the one
-        change a line ever sees.
-        """
-        await self._connection.execute(
-            update(Row)
+    async def page_of_person(
+        self, user_id: UUID, *, first: int, before: int | None = None
+    ) -> list[Entry]:
+        """Return a page as `page` does, of what *user_id* did to others besides."""
+        asked = (
+            select(Row)
             .where((Row.user_id == user_id) | (Row.actor_id == user_id))
-            .values(address=None, target=None)
+            .order_by(Row.id.desc())
+            .limit(min(first, MOST_PER_PAGE))
         )
+        if before is not None:
+            asked = asked.where(Row.id < before)
+        return [_entry(row) for row in await self._connection.execute(asked)]
+
+    async def last_times(self, user_id: UUID, *, result: str, most: int) -> list[datetime]:
+        """Return when *result* last came of what was tried with an account, the newest first."""
+        asked = (
+            select(Row.at)
+            .where(Row.user_id == user_id, Row.result == result)
+            .order_by(Row.id.desc())
+            .limit(most)
+        )
+        return list((await self._connection.scalars(asked)).all())
+
+    async def remove_oldest(self, before: datetime, *, most: int) -> int:
+        """Remove those of the *most* oldest lines that are from before *before*; return how many.
+
+        There is no index by time: lines are looked at in the order in which they were added.
+        """
+        oldest = select(Row.id, Row.at).order_by(Row.id).limit(most)
+        over = [line.id for line in await self._connection.execute(oldest) if line.at < before]
+        if over:
+            removing = delete(Row).where(Row.id.in_(over))
+            return (await self._connection.execute(removing)).rowcount
+        return 0
+
+    async def forget_person(self, user_id: UUID) -> None:
+        """Take from the lines of a deleted user what tells of the person: addresses, and targets.
+
+        That somebody did something remains, by an id that leads nowhere any more. So does what
+        others did to them, from where, and what they did to others. No line ever sees another
+        change.
+        """
+        theirs = Row.user_id == user_id
+        by_them = (Row.actor_id == user_id) | (theirs & Row.actor_id.is_(None))
+        await self._connection.execute(update(Row).where(theirs).values(target=None))
+        await self._connection.execute(update(Row).where(by_them).values(address=None))
 
 
 def _entry(row: Any) -> Entry:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import SecretStr
-from sqlalchemy import CursorResult, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -80,18 +80,24 @@ class Credentials:
         await self._written(insert(Row).values(**values))
 
     async def find(self, user_id: UUID, id: UUID, *, lock: bool = False) -> Credential:
-        """Return a credential of a user. Raises `NotFound`, also if it is somebody else's."""
+        """Return a credential of a user. Raises `NotFound`, also if it is somebody else's.
+
+        With *lock* it stays as it is until the transaction ends.
+        """
         return _credential(await self._row(user_id, id, lock=lock))
 
-    async def of(self, user_id: UUID) -> list[Credential]:
+    async def of(self, user_id: UUID, *, lock: bool = False) -> list[Credential]:
         """Return the credentials of a user by service and name."""
         asked = select(Row).where(Row.user_id == user_id).order_by(Row.service, Row.name)
+        if lock:
+            asked = asked.with_for_update()
         return [_credential(row) for row in await self._connection.execute(asked)]
 
-    async def secrets(self, user_id: UUID, id: UUID) -> CredentialSecrets:
-        """Return a credential's keys, for use at its venue.
+    async def opened(self, user_id: UUID, id: UUID) -> tuple[Credential, CredentialSecrets]:
+        """Return a credential with its keys, for use at its venue.
 
-        Raises `NotFound`, `SealBroken`, `UnknownEncryptionKey`.
+        Both are of one reading: keys of one version with the testnet flag of another would be shown
+        to the wrong world. Raises `NotFound`, `SealBroken`, `UnknownEncryptionKey`.
         """
         row = await self._row(user_id, id)
         fields = {KEY: row.key_ciphertext, SECRET: row.secret_ciphertext, AUX: row.aux_ciphertext}
@@ -99,8 +105,8 @@ class Credentials:
             Wrapped(row.key_id, row.data_key),
             {name: value for name, value in fields.items() if value is not None},
         )
-        opened = self._ring.open(sealed, owner=user_id, row=id)
-        return CredentialSecrets(opened[KEY], opened[SECRET], opened.get(AUX))
+        keys = self._ring.open(sealed, owner=user_id, row=id)
+        return _credential(row), CredentialSecrets(keys[KEY], keys[SECRET], keys.get(AUX))
 
     async def change(
         self,
@@ -121,9 +127,10 @@ class Credentials:
             raise VersionConflict("credential", current=row.version)
         written = {**values, "version": version + 1, "updated_at": at}
         if secrets is not None:
-            # Another key: that the last one was checked says nothing of it.
-            written |= self._sealed(user_id, id, secrets)
-            written |= {"key_hint": secrets.hint, "last_checked_at": None}
+            written |= self._sealed(user_id, id, secrets) | {"key_hint": secrets.hint}
+        if secrets is not None or values.get("testnet", row.testnet) != row.testnet:
+            # Other keys, or another world: that the venue took the last ones says nothing of it.
+            written["last_checked_at"] = None
         await self._written(update(Row).where(Row.id == id).values(**written))
         return await self.find(user_id, id)
 
@@ -136,12 +143,8 @@ class Credentials:
         )
 
     async def delete(self, user_id: UUID, id: UUID) -> None:
-        """Remove a credential. Raises `NotFound`."""
-        removed: CursorResult[Any] = await self._connection.execute(
-            delete(Row).where(Row.id == id, Row.user_id == user_id)
-        )
-        if removed.rowcount != 1:
-            raise NotFound("credential")
+        """Remove a credential, whose row must be locked."""
+        await self._connection.execute(delete(Row).where(Row.id == id, Row.user_id == user_id))
 
     def _sealed(self, user_id: UUID, id: UUID, secrets: CredentialSecrets) -> dict[str, Any]:
         sealed = self._ring.seal(secrets.fields(), owner=user_id, row=id)

@@ -7,17 +7,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.accounts.errors import NotFound, TooMany, VersionConflict
 from db.accounts.models.saved import ChartLayoutRow as Row
-from db.accounts.sizes import checked_size
+from db.accounts.sizes import check_together, checked_size
 
 MOST_LAYOUTS = 100
 """Layouts of one user."""
 MOST_BYTES = 131_072
 """JSON of one layout."""
+MOST_BYTES_TOGETHER = 4 * 1024 * 1024
+"""JSON of all layouts of one user."""
 ANY_INSTRUMENT = ""
 
 
@@ -66,7 +68,7 @@ class Layouts:
 
     async def add(self, layout: ChartLayout) -> ChartLayout:
         """Add a layout. Raises `TooMany`, `TooLarge`."""
-        checked_size(layout.content, most=MOST_BYTES, field="content")
+        await self._check_size(layout)
         count = await self._connection.scalar(
             select(func.count()).select_from(Row).where(Row.user_id == layout.user_id)
         )
@@ -80,7 +82,7 @@ class Layouts:
         """Write *layout* over the version it names. Raises `NotFound`, `VersionConflict`,
         `TooLarge`.
         """
-        checked_size(layout.content, most=MOST_BYTES, field="content")
+        await self._check_size(layout)
         before = await self.find(layout.user_id, layout.id)
         if before.version != layout.version:
             raise VersionConflict("chart layout", current=before.version)
@@ -93,16 +95,30 @@ class Layouts:
         )
         return after
 
-    async def delete(self, user_id: UUID, id: UUID) -> None:
-        """Remove a layout. Raises `NotFound`."""
-        removed: CursorResult[Any] = await self._connection.execute(
-            delete(Row).where(Row.id == id, Row.user_id == user_id)
+    async def delete(self, user_id: UUID, id: UUID, *, version: int | None = None) -> None:
+        """Remove a layout, whatever version it has unless *version* says which.
+
+        Raises `NotFound`, `VersionConflict`.
+        """
+        before = await self.find(user_id, id)
+        if version not in (None, before.version):
+            raise VersionConflict("chart layout", current=before.version)
+        await self._connection.execute(delete(Row).where(Row.id == id))
+
+    async def _check_size(self, layout: ChartLayout) -> None:
+        """Raises `TooLarge`, and `TooLargeTogether` for what is with all others of its user."""
+        size = checked_size(layout.content, most=MOST_BYTES, field="content")
+        await check_together(
+            self._connection,
+            Row,
+            user_id=layout.user_id,
+            id=layout.id,
+            size=size,
+            most=MOST_BYTES_TOGETHER,
         )
-        if removed.rowcount != 1:
-            raise NotFound("chart layout")
 
     async def _give_up_default(self, layout: ChartLayout) -> None:
-        """Let the layout that was the default before be an ordinary one; its version grows too."""
+        """Let the layout that was the default before be an ordinary one, which changes it too."""
         if layout.default_for is None:
             return
         await self._connection.execute(
@@ -112,7 +128,7 @@ class Layouts:
                 Row.default_for == layout.default_for,
                 Row.id != layout.id,
             )
-            .values(default_for=None, version=Row.version + 1)
+            .values(default_for=None, version=Row.version + 1, updated_at=layout.updated_at)
         )
 
 

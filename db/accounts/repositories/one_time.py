@@ -78,9 +78,7 @@ class OneTime:
         """Keep the verification of an address in place of an earlier one, as with a reset."""
         if await self._is_young(EmailVerificationRow, user_id, at):
             return False
-        await self._connection.execute(
-            delete(EmailVerificationRow).where(EmailVerificationRow.user_id == user_id)
-        )
+        await self.drop_verifications(user_id)
         await self._connection.execute(
             insert(EmailVerificationRow).values(
                 id=uuid4(),
@@ -104,6 +102,29 @@ class OneTime:
         """
         row = await self._taken(EmailVerificationRow, token_hash)
         return None if row is None else row.email
+
+    async def address_to_verify(self, user_id: UUID, *, at: datetime) -> str | None:
+        """Return the address that a user may still prove to be theirs, None if there is none."""
+        asked = select(EmailVerificationRow.email).where(
+            EmailVerificationRow.user_id == user_id, EmailVerificationRow.expires_at > at
+        )
+        found: str | None = await self._connection.scalar(asked)
+        return found
+
+    async def drop_verifications(self, user_id: UUID) -> None:
+        """Let no verification of a user work any more."""
+        await self._connection.execute(
+            delete(EmailVerificationRow).where(EmailVerificationRow.user_id == user_id)
+        )
+
+    async def invitations_by(self, user_id: UUID) -> list[Invitation]:
+        """Return what a user gave others leave to, and was not used yet."""
+        asked = (
+            select(InvitationRow)
+            .where(InvitationRow.invited_by == user_id)
+            .order_by(InvitationRow.created_at, InvitationRow.id)
+        )
+        return [_invitation(row) for row in await self._connection.execute(asked)]
 
     async def keep_invitation(
         self, token_hash: bytes, invitation: Invitation, *, at: datetime
@@ -137,7 +158,7 @@ class OneTime:
         row = await self._taken(InvitationRow, token_hash)
         if row is None or row.expires_at <= at:
             return None
-        return Invitation(Role(row.role), row.email_key, row.invited_by, row.expires_at)
+        return _invitation(row)
 
     async def prune(self, at: datetime) -> None:
         """Remove what expired before *at*."""
@@ -165,3 +186,7 @@ class OneTime:
             delete(table).where(table.id == row.id)
         )
         return row if removed.rowcount == 1 else None
+
+
+def _invitation(row: Any) -> Invitation:
+    return Invitation(Role(row.role), row.email_key, row.invited_by, row.expires_at)

@@ -20,10 +20,10 @@ _FIELD = "totp"
 
 @dataclass(frozen=True, slots=True)
 class SharedSecret:
-    """What a user's authenticator was given; it counts once *confirmed_at* is set."""
+    """What a user's authenticator was given, encrypted; it counts once *confirmed_at* is set."""
 
     user_id: UUID
-    secret: SecretStr
+    sealed: Sealed
     confirmed_at: datetime | None
     last_step: int
 
@@ -52,14 +52,17 @@ class OneTimeCodes:
         )
 
     async def locked(self, user_id: UUID) -> SharedSecret | None:
-        """Return a user's secret; nobody else uses a code of it until this is over."""
+        """Return a user's secret as it is kept; nobody else uses its codes until this is over."""
         asked = select(TotpRow).where(TotpRow.user_id == user_id).with_for_update()
         row = (await self._connection.execute(asked)).one_or_none()
         if row is None:
             return None
         sealed = Sealed(Wrapped(row.key_id, row.data_key), {_FIELD: row.secret_ciphertext})
-        secret = self._ring.open(sealed, owner=user_id, row=user_id)[_FIELD]
-        return SharedSecret(user_id, secret, row.confirmed_at, row.last_step)
+        return SharedSecret(user_id, sealed, row.confirmed_at, row.last_step)
+
+    def opened(self, shared: SharedSecret) -> SecretStr:
+        """Return what codes are made of. Raises `SealBroken`, `UnknownEncryptionKey`."""
+        return self._ring.open(shared.sealed, owner=shared.user_id, row=shared.user_id)[_FIELD]
 
     async def is_on(self, user_id: UUID) -> bool:
         """Return whether a user needs a code to log in."""

@@ -7,18 +7,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.accounts.errors import NameTaken, NotFound, TooMany, VersionConflict, violated
 from db.accounts.models.saved import IndicatorPresetRow as Row
-from db.accounts.sizes import checked_size
+from db.accounts.sizes import check_together, checked_size
 
 MOST_PRESETS = 500
 """Presets of one user."""
 MOST_BYTES = 16_384
 """JSON of one preset."""
+MOST_BYTES_TOGETHER = 1024 * 1024
+"""JSON of all presets of one user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Presets:
 
     async def add(self, preset: IndicatorPreset) -> IndicatorPreset:
         """Add a preset. Raises `TooMany`, `TooLarge`, `NameTaken`."""
-        checked_size(preset.content, most=MOST_BYTES, field="content")
+        await self._check_size(preset)
         count = await self._connection.scalar(
             select(func.count()).select_from(Row).where(Row.user_id == preset.user_id)
         )
@@ -70,7 +72,7 @@ class Presets:
 
         Raises `NotFound`, `VersionConflict`, `TooLarge`, `NameTaken`.
         """
-        checked_size(preset.content, most=MOST_BYTES, field="content")
+        await self._check_size(preset)
         before = await self.find(preset.user_id, preset.id)
         if before.version != preset.version:
             raise VersionConflict("indicator preset", current=before.version)
@@ -80,13 +82,27 @@ class Presets:
         await self._written(update(Row).where(Row.id == preset.id).values(**_values(after)))
         return after
 
-    async def delete(self, user_id: UUID, id: UUID) -> None:
-        """Remove a preset. Raises `NotFound`."""
-        removed: CursorResult[Any] = await self._connection.execute(
-            delete(Row).where(Row.id == id, Row.user_id == user_id)
+    async def delete(self, user_id: UUID, id: UUID, *, version: int | None = None) -> None:
+        """Remove a preset, whatever version it has unless *version* says which.
+
+        Raises `NotFound`, `VersionConflict`.
+        """
+        before = await self.find(user_id, id)
+        if version not in (None, before.version):
+            raise VersionConflict("indicator preset", current=before.version)
+        await self._connection.execute(delete(Row).where(Row.id == id))
+
+    async def _check_size(self, preset: IndicatorPreset) -> None:
+        """Raises `TooLarge`, and `TooLargeTogether` for what is with all others of its user."""
+        size = checked_size(preset.content, most=MOST_BYTES, field="content")
+        await check_together(
+            self._connection,
+            Row,
+            user_id=preset.user_id,
+            id=preset.id,
+            size=size,
+            most=MOST_BYTES_TOGETHER,
         )
-        if removed.rowcount != 1:
-            raise NotFound("indicator preset")
 
     async def _written(self, statement: Any) -> None:
         try:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import CursorResult, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.accounts.models.identity import RefreshSessionRow as Row
@@ -32,6 +32,11 @@ class Session:
     idle_expires_at: datetime
     address: str | None
     agent: str | None
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it is over unless it is refreshed before."""
+        return min(self.expires_at, self.idle_expires_at)
 
 
 class Sessions:
@@ -95,10 +100,13 @@ class Sessions:
         """End one session."""
         await self._connection.execute(delete(Row).where(Row.id == id))
 
-    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
-        """End the sessions of a user, all or all *but* one."""
-        ended = delete(Row).where(Row.user_id == user_id)
-        await self._connection.execute(ended if but is None else ended.where(Row.id != but))
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> int:
+        """End the sessions of a user, all or all *but* one, and return how many there were."""
+        asked = delete(Row).where(Row.user_id == user_id)
+        ended: CursorResult[Any] = await self._connection.execute(
+            asked if but is None else asked.where(Row.id != but)
+        )
+        return ended.rowcount
 
     async def prune(self, at: datetime) -> None:
         """Remove what expired before *at*."""

@@ -115,28 +115,30 @@ class Users:
                 raise NameTaken("user", field="email") from None
             raise
 
-    async def other_admins(self, id: UUID) -> int:
-        """Return how many can look after the server besides *id*; they stay so until the end."""
+    async def lock_admins(self) -> set[UUID]:
+        """Return who can look after the server; they stay so until the transaction ends.
+
+        They are locked in one order, so that admins who change each other at once do not wait for
+        each other for ever. Whoever locks one of them besides does so after this.
+        """
         asked = (
             select(UserRow.id)
-            .where(
-                UserRow.role == Role.ADMIN.value,
-                UserRow.disabled_at.is_(None),
-                UserRow.id != id,
-            )
+            .where(UserRow.role == Role.ADMIN.value, UserRow.disabled_at.is_(None))
             .order_by(UserRow.id)
-            .limit(1)
             .with_for_update()
         )
-        return len((await self._connection.scalars(asked)).all())
+        return set((await self._connection.scalars(asked)).all())
 
-    async def prune_unverified(self, registered_before: datetime) -> None:
-        """Remove who registered before then and never verified their address."""
-        await self._connection.execute(
-            delete(UserRow).where(
-                UserRow.email_verified_at.is_(None), UserRow.registered_at < registered_before
-            )
+    async def lock_unverified(self, registered_before: datetime, *, most: int) -> list[UUID]:
+        """Return who registered before then and never verified their address, *most* of them."""
+        asked = (
+            select(UserRow.id)
+            .where(UserRow.email_verified_at.is_(None), UserRow.registered_at < registered_before)
+            .order_by(UserRow.id)
+            .limit(most)
+            .with_for_update()
         )
+        return list((await self._connection.scalars(asked)).all())
 
     async def end_tokens(self, id: UUID) -> None:
         """Let no access token count that was issued to the user before."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import traceback
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, insert, text, update
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.accounts.accounts import Accounts
 from db.accounts.engine import open_engine
-from db.accounts.errors import AccountsUnavailable
+from db.accounts.errors import AccountsUnavailable, RowRefused
+from db.accounts.models.identity import RecoveryCodeRow, UserRow
 from db.encryption import KeyRing
 from tests.accounts import added, somebody
 
@@ -73,6 +77,21 @@ async def test_a_statement_that_takes_too_long_is_ended(accounts_url: str, ring:
                     )
 
 
+async def test_the_locks_of_one_who_says_nothing_more_are_given_back(
+    accounts: Accounts, accounts_url: str, ring: KeyRing
+) -> None:
+    user = await added(accounts)
+    async with open_engine(accounts_url, statement_timeout=1) as engine:
+        with pytest.raises(AccountsUnavailable):
+            async with Accounts(engine, ring).transaction() as silent:
+                await silent.users.find(user.id, lock=True)
+
+                async with accounts.transaction() as other:
+                    assert await other.users.find(user.id, lock=True) == user
+
+                await silent.users.find(user.id)
+
+
 async def test_one_who_leaves_in_the_middle_of_a_statement_leaves_the_pool_whole(
     accounts_url: str, ring: KeyRing
 ) -> None:
@@ -118,15 +137,72 @@ async def test_a_statement_of_ours_that_is_wrong_is_no_outage(accounts: Accounts
             await transaction._connection.execute(text("SELECT nothing FROM nowhere"))
 
 
+@pytest.mark.parametrize("raised", [KeyError("own"), OSError("own"), TimeoutError("own")])
 async def test_what_the_caller_raises_undoes_the_transaction_and_stays_what_it_is(
-    accounts: Accounts,
+    accounts: Accounts, raised: Exception
 ) -> None:
     user = somebody()
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(raised)) as failed:
         async with accounts.transaction() as transaction:
             await transaction.users.add(user)
-            raise KeyError
+            raise raised
+
+    assert failed.value is raised
 
     async with accounts.transaction() as transaction:
         assert await transaction.users.find(user.id) is None
+
+
+async def test_a_server_that_is_not_there_is_an_outage(accounts_url: str, ring: KeyRing) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        port = taken.getsockname()[1]
+        scheme = accounts_url.partition("://")[0]
+
+        async with open_engine(f"{scheme}://somebody:hunter2@127.0.0.1:{port}/away") as engine:
+            with pytest.raises(AccountsUnavailable) as away:
+                async with Accounts(engine, ring).transaction():
+                    pytest.fail("there is no connection")
+
+    assert "hunter2" not in "".join(traceback.format_exception(away.value))
+
+
+async def test_a_connection_that_is_gone_in_the_middle_of_an_answer_is_an_outage(
+    accounts_url: str, ring: KeyRing
+) -> None:
+    async with open_engine(accounts_url, connections=1) as engine:
+        accounts = Accounts(engine, ring)
+        user = await added(accounts)
+
+        def gone(*_: object) -> None:
+            raise ConnectionResetError("10.0.0.3")
+
+        event.listen(engine.sync_engine, "before_cursor_execute", gone)
+        with pytest.raises(AccountsUnavailable, match="ConnectionResetError"):
+            async with accounts.transaction() as transaction:
+                await transaction.users.find(user.id)
+        event.remove(engine.sync_engine, "before_cursor_execute", gone)
+
+        async with accounts.transaction() as transaction:
+            assert await transaction.users.find(user.id) == user
+
+
+async def test_a_row_that_nobody_expected_to_be_refused_is_told_by_the_name_of_the_rule(
+    accounts: Accounts,
+) -> None:
+    user = await added(accounts)
+    orphan = {"id": uuid4(), "user_id": uuid4(), "code_hash": b"secret-digest"}
+
+    for statement, rule in (
+        (insert(RecoveryCodeRow).values(**orphan), "recovery_codes_user_id"),
+        (update(UserRow).where(UserRow.id == user.id).values(bio="secret" * 10_000), ""),
+    ):
+        with pytest.raises(RowRefused) as refused:
+            async with accounts.transaction() as transaction:
+                await transaction._connection.execute(statement)
+
+        told = "".join(traceback.format_exception(refused.value))
+        assert rule in refused.value.rule
+        for value in ("secret", orphan["user_id"].hex, str(orphan["user_id"])):
+            assert value not in told

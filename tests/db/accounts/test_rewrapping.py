@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.accounts import rewrapping
@@ -15,8 +15,8 @@ from db.accounts.accounts import Accounts
 from db.accounts.models.credentials import CredentialRow
 from db.accounts.models.identity import TotpRow
 from db.accounts.repositories.credentials import Credential, CredentialSecrets
-from db.accounts.rewrapping import keys_in_use, rewrap_all
-from db.encryption import KeyRing, UnknownEncryptionKey, new_key
+from db.accounts.rewrapping import Rewrapped, StuckRow, keys_in_use, rewrap_all
+from db.encryption import KeyRing, new_key
 from tests.accounts import NOW, added
 
 OLD, NEW = new_key(), new_key()
@@ -71,19 +71,21 @@ async def test_everything_opens_under_the_new_key_alone(accounts_engine: AsyncEn
     batches: list[int] = []
 
     both = KeyRing([NEW, OLD])
-    count = await rewrap_all(accounts_engine, both, told=batches.append)
+    done = await rewrap_all(accounts_engine, both, told=batches.append)
 
-    assert count == sum(batches) == 24
+    assert done.count == sum(batches) == 24
+    assert done.stuck == ()
     assert max(batches) == 5
     assert await keys_in_use(accounts_engine) == {both.newest: 24}
     alone = Accounts(accounts_engine, KeyRing([NEW]))
     async with alone.transaction() as transaction:
         for credential in made:
-            opened = await transaction.credentials.secrets(credential.user_id, credential.id)
+            _, opened = await transaction.credentials.opened(credential.user_id, credential.id)
             assert opened == secrets(credential.name)
         shared = await transaction.one_time_codes.locked(made[0].user_id)
-    assert shared is not None
-    assert shared.secret.get_secret_value() == "TOTPSECRET"
+        assert shared is not None
+        secret = transaction.one_time_codes.opened(shared)
+    assert secret.get_secret_value() == "TOTPSECRET"
 
 
 async def test_a_run_that_was_stopped_is_gone_on_with(accounts_engine: AsyncEngine) -> None:
@@ -99,8 +101,8 @@ async def test_a_run_that_was_stopped_is_gone_on_with(accounts_engine: AsyncEngi
     with pytest.raises(Stopped):
         await rewrap_all(accounts_engine, both, told=stop)
 
-    assert await rewrap_all(accounts_engine, both) == 8
-    assert await rewrap_all(accounts_engine, both) == 0
+    assert await rewrap_all(accounts_engine, both) == Rewrapped(8, ())
+    assert await rewrap_all(accounts_engine, both) == Rewrapped(0, ())
 
 
 async def test_who_changes_a_credential_meanwhile_loses_nothing(
@@ -127,15 +129,39 @@ async def test_who_changes_a_credential_meanwhile_loses_nothing(
     alone = Accounts(accounts_engine, KeyRing([NEW]))
     async with alone.transaction() as transaction:
         for credential in made:
-            opened = await transaction.credentials.secrets(credential.user_id, credential.id)
+            _, opened = await transaction.credentials.opened(credential.user_id, credential.id)
             assert opened == secrets(f"changed {credential.name}")
 
 
-async def test_a_row_under_a_key_that_is_lost_is_named(accounts_engine: AsyncEngine) -> None:
+async def test_a_row_that_does_not_open_is_named_and_keeps_none_of_the_others(
+    accounts_engine: AsyncEngine,
+) -> None:
+    old = KeyRing([OLD])
+    made = sorted(await kept(Accounts(accounts_engine, old), 12), key=lambda each: each.id.bytes)
+    broken = made[6].id
+    async with accounts_engine.begin() as connection:
+        await connection.execute(
+            update(CredentialRow).where(CredentialRow.id == broken).values(data_key=b"no seal")
+        )
+
+    both = KeyRing([NEW, OLD])
+    done = await rewrap_all(accounts_engine, both)
+
+    assert done.count == 12
+    assert done.stuck == (StuckRow("user_api_credentials", broken, old.newest, "SEAL_BROKEN"),)
+    assert await keys_in_use(accounts_engine) == {both.newest: 12, old.newest: 1}
+
+
+async def test_rows_under_a_key_that_is_lost_are_named(accounts_engine: AsyncEngine) -> None:
     lost = KeyRing([new_key()])
-    await kept(Accounts(accounts_engine, lost), 1)
+    (made,) = await kept(Accounts(accounts_engine, lost), 1)
 
-    with pytest.raises(UnknownEncryptionKey) as unknown:
-        await rewrap_all(accounts_engine, KeyRing([NEW, OLD]))
+    done = await rewrap_all(accounts_engine, KeyRing([NEW, OLD]))
 
-    assert unknown.value.key_id == lost.newest
+    assert done == Rewrapped(
+        0,
+        (
+            StuckRow("user_api_credentials", made.id, lost.newest, "UNKNOWN_ENCRYPTION_KEY"),
+            StuckRow("user_totp", made.user_id, lost.newest, "UNKNOWN_ENCRYPTION_KEY"),
+        ),
+    )

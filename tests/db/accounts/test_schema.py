@@ -13,13 +13,13 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, delete, insert, inspect, text
+from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.accounts.engine import open_engine
 from db.accounts.errors import AccountsUnavailable, SeedDiffers
 from db.accounts.models import METADATA
-from db.accounts.models.identity import PermissionRow, RolePermissionRow
+from db.accounts.models.identity import PermissionRow, RolePermissionRow, RoleRow
 from db.accounts.schema import migrate_accounts, verify_accounts
 from db.errors import SchemaMissing, SchemaNewer
 
@@ -221,3 +221,47 @@ async def test_sessions_are_in_utc_and_read_what_is_committed(accounts_engine: A
 
     assert level == "READ COMMITTED"
     assert zone in {"UTC", "+00:00"}
+
+
+async def test_a_transaction_sees_what_others_commit_meanwhile(
+    accounts_engine: AsyncEngine,
+) -> None:
+    role = RoleRow.__table__
+    name = f"role-{uuid4().hex[:16]}"
+    asked = select(func.count()).select_from(role).where(role.c.name == name)
+    async with accounts_engine.connect() as reading:
+        before = await reading.scalar(asked)
+        async with accounts_engine.begin() as writing:
+            await writing.execute(insert(role).values(name=name))
+        after = await reading.scalar(asked)
+    async with accounts_engine.begin() as writing:
+        await writing.execute(delete(role).where(role.c.name == name))
+
+    assert (before, after) == (0, 1)
+
+
+ODD_COLUMNS = {
+    "mariadb": """
+        SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = database() AND table_name <> 'alembic_version'
+          AND (collation_name <> 'utf8mb4_nopad_bin' OR datetime_precision <> 6)
+    """,
+    "postgresql": """
+        SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'accounts' AND table_name <> 'alembic_version'
+          AND (data_type IN ('character varying', 'text')
+               AND collation_name IS DISTINCT FROM 'C'
+               OR data_type LIKE '%time%'
+               AND (data_type, datetime_precision) <> ('timestamp with time zone', 6))
+    """,
+}
+
+
+async def test_every_string_is_compared_by_its_bytes_and_every_time_has_microseconds(
+    accounts_engine: AsyncEngine,
+) -> None:
+    # Comparing models with migrations tells neither.
+    async with accounts_engine.connect() as connection:
+        odd = (await connection.execute(text(ODD_COLUMNS[connection.dialect.name]))).all()
+
+    assert odd == []

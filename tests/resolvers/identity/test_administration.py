@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from db.accounts.errors import NotFound
@@ -10,7 +12,9 @@ from resolvers.audit import AuditWanted, audit_page
 from resolvers.callers import Forbidden
 from resolvers.identity.administration import invite, set_disabled, set_role, users
 from resolvers.identity.failures import LoginFailed
-from tests.accounts import ORIGIN, Stage
+from resolvers.identity.principal import Origin
+from resolvers.identity.registering import Wanted, create_admin
+from tests.accounts import ORIGIN, PASSWORD, Stage
 
 OWN, EVERYBODY = AuditWanted(), AuditWanted(everybody=True)
 
@@ -41,6 +45,23 @@ async def test_what_an_admin_did_is_in_the_log_of_whom_it_was_done_to(stage: Sta
     newest = log.entries[0]
     assert (newest.action, newest.target, newest.result) == ("set-role", "read-only", "ok")
     assert (newest.user_id, newest.actor_id) == (user.id, admin.user_id)
+
+
+async def test_what_a_command_did_is_nobodys_own_doing(stage: Stage) -> None:
+    name = f"boss{uuid4().hex[:12]}"
+    user = await create_admin(stage.identity, Wanted(name, f"{name}@example.com", PASSWORD))
+    await stage.member(Role.ADMIN)
+    await set_role(stage.identity, None, name, Role.USER, origin=Origin())
+    await set_disabled(stage.identity, None, name, True, origin=Origin())
+
+    async with stage.identity.accounts.transaction() as transaction:
+        lines = await transaction.audit.page(first=9, user_id=user.id)
+
+    assert [(line.action, line.actor_id) for line in lines] == [
+        ("disable", None),
+        ("set-role", None),
+        ("create-admin", None),
+    ]
 
 
 async def test_who_is_disabled_does_not_sign_in_until_enabled(stage: Stage) -> None:

@@ -20,9 +20,11 @@ from db.accounts.permissions import Scope
 from db.accounts.repositories.credentials import CredentialSecrets
 from db.encryption import KeyRing, key_text, new_key
 from resolvers.identity import (
+    addresses,
     api_tokens,
     changing_passwords,
     credentials,
+    exporting,
     leaving,
     registering,
     second_factor,
@@ -74,8 +76,8 @@ async def everything(stage: Stage, told: Told, key: bytes) -> None:
     await told.of(registering.register(identity, wanted, origin=ORIGIN))
     verification = mailbox.token_for(wanted.email)
     told.plant(verification)
-    await told.of(registering.verify_email(identity, verification, origin=ORIGIN))
-    await told.of(registering.verify_email(identity, verification, origin=ORIGIN))
+    await told.of(addresses.verify_email(identity, verification, origin=ORIGIN))
+    await told.of(addresses.verify_email(identity, verification, origin=ORIGIN))
 
     signed_in = await told.of(signing_in.login(identity, name, PASSWORD, code=None, origin=ORIGIN))
     assert signed_in is not None
@@ -91,7 +93,12 @@ async def everything(stage: Stage, told: Told, key: bytes) -> None:
 
     made = await told.of(
         api_tokens.create_api_token(
-            identity, principal, name="program", scopes=[Scope.READ], origin=ORIGIN
+            identity,
+            principal,
+            name="program",
+            scopes=[Scope.READ],
+            password=PASSWORD,
+            origin=ORIGIN,
         )
     )
     assert made is not None
@@ -135,7 +142,19 @@ async def everything(stage: Stage, told: Told, key: bytes) -> None:
     await told.of(changing_passwords.request_password_reset(identity, wanted.email, origin=ORIGIN))
     reset = mailbox.token_for(wanted.email)
     told.plant(reset)
-    await told.of(leaving.export_account(identity, principal, origin=ORIGIN))
+    stage.later(60)
+    new_address = f"new-{wanted.email}"
+    await told.of(
+        addresses.change_email(
+            identity, principal, password=OTHER, email=new_address, origin=ORIGIN
+        )
+    )
+    told.plant(mailbox.token_for(new_address))
+    for password in (OTHER, PASSWORD):
+        await told.of(exporting.export_account(identity, principal, password, origin=ORIGIN))
+        await told.of(
+            leaving.delete_account(identity, principal, password, code="000000", origin=ORIGIN)
+        )
     told.shown += [repr(each) for each in (identity, mailbox.mails, wanted, new, CHANGED)]
 
 

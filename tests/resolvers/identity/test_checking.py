@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from db.accounts.permissions import PERMISSIONS, Permission, Role, Scope
 from resolvers.callers import Forbidden
 from resolvers.identity.administration import set_disabled, set_role
 from resolvers.identity.api_tokens import create_api_token, revoke_api_token
 from resolvers.identity.checking import CHECK_SECONDS
-from resolvers.identity.failures import Unauthenticated
-from tests.accounts import ORIGIN, START_MS, Stage, staged
+from resolvers.identity.failures import Unauthenticated, WrongPassword
+from tests.accounts import ORIGIN, PASSWORD, START_MS, Stage, staged
 
 
 async def token_for(stage: Stage, principal, *scopes: Scope, days: int = 90):
     return await create_api_token(
-        stage.identity, principal, name="program", scopes=scopes, days=days, origin=ORIGIN
+        stage.identity,
+        principal,
+        name="program",
+        scopes=scopes,
+        days=days,
+        password=PASSWORD,
+        origin=ORIGIN,
     )
 
 
@@ -91,6 +99,65 @@ async def test_checks_within_that_time_and_at_once_cost_one_read(stage: Stage) -
         stage.later(CHECK_SECONDS)
         await fresh.identity.check(principal.claims)
         assert len(reads) == 2
+
+
+async def test_what_was_found_out_lately_needs_no_question_until_somebody_changes(
+    stage: Stage,
+) -> None:
+    await stage.member(Role.ADMIN)
+    user, other = await stage.member(), await stage.member()
+    checks = stage.identity.checks
+    principal = await stage.principal(user)
+    text = (await token_for(stage, principal, Scope.READ)).text.get_secret_value()
+    assert (checks.lately(text), checks.is_read(text)) == (None, False)
+
+    found = await stage.identity.authenticate(text)
+
+    assert (checks.lately(text), checks.is_read(text)) == (found, True)
+    await set_disabled(stage.identity, None, other.username, True, origin=ORIGIN)
+    assert checks.lately(text) is None
+    assert await stage.identity.authenticate(text) == checks.lately(text) == found
+    stage.later(CHECK_SECONDS)
+    assert checks.lately(text) is None
+    await set_disabled(stage.identity, None, user.username, True, origin=ORIGIN)
+    with pytest.raises(Unauthenticated):
+        await stage.identity.authenticate(text)
+    assert (checks.lately(text), checks.is_read(text)) == (None, False)
+
+
+async def test_what_was_read_before_a_change_is_not_taken_for_what_is_so_after(
+    stage: Stage,
+) -> None:
+    """The question is on its way while the user is disabled: its answer counts once only."""
+    user = await stage.member()
+    principal = await stage.principal(user)
+    text = (await token_for(stage, principal, Scope.READ)).text.get_secret_value()
+    async with staged(stage.identity.accounts, clock=stage.clock) as fresh:
+        checks = fresh.identity.checks
+        asked, told = asyncio.Event(), asyncio.Event()
+
+        class Waiting:
+            def __init__(self, accounts) -> None:
+                self._accounts = accounts
+
+            @asynccontextmanager
+            async def transaction(self):
+                async with self._accounts.transaction() as transaction:
+                    yield transaction
+                if not asked.is_set() and checks.is_read(text) is False and checks._asking:
+                    asked.set()
+                    await told.wait()
+
+        checks._accounts = Waiting(fresh.identity.accounts)
+        asking = asyncio.create_task(checks.authenticate(text))
+        await asked.wait()
+        await set_disabled(fresh.identity, None, user.username, True, origin=ORIGIN)
+        told.set()
+        await asking
+
+        assert checks.lately(text) is None
+        with pytest.raises(Unauthenticated):
+            await checks.authenticate(text)
 
 
 def counted(stage: Stage) -> list[int]:
@@ -242,3 +309,39 @@ async def test_the_last_use_of_a_token_is_known_to_the_minute(stage: Stage) -> N
 async def test_what_is_no_token_is_nobody(stage: Stage, bearer: str) -> None:
     with pytest.raises(Unauthenticated):
         await stage.identity.authenticate(bearer)
+
+
+async def test_a_token_that_outlasts_the_session_takes_the_password_and_its_owner_is_told(
+    stage: Stage,
+) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
+
+    with pytest.raises(WrongPassword):
+        await create_api_token(
+            stage.identity,
+            principal,
+            name="program",
+            scopes=[Scope.TRADE],
+            password=SecretStr("wrong horse"),
+            origin=ORIGIN,
+        )
+    assert stage.mailbox.mails == []
+    assert (await stage.lines(user))[-1] == ("create-api-token", "WRONG_PASSWORD")
+
+    await token_for(stage, principal, Scope.TRADE)
+
+    assert [mail.subject for mail in stage.mailbox.mails] == ["Your account has another API token"]
+
+
+async def test_whoever_was_demoted_ends_the_tokens_they_have(stage: Stage) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
+    made = await token_for(stage, principal, Scope.READ)
+    await set_role(stage.identity, None, user.username, Role.READ_ONLY, origin=ORIGIN)
+    demoted = await stage.identity.check(principal.claims)
+
+    await revoke_api_token(stage.identity, demoted, made.token.id, origin=ORIGIN)
+
+    with pytest.raises(Unauthenticated):
+        await stage.identity.authenticate(made.text.get_secret_value())

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from uuid import uuid4
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import event, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 from db.accounts.accounts import Accounts
 from db.accounts.errors import NameTaken, NotFound, TooMany, VersionConflict
@@ -29,7 +33,9 @@ from resolvers.identity.credentials import (
     update_credential,
 )
 from resolvers.identity.failures import CredentialInUse, CredentialRefused
-from tests.accounts import ORIGIN, Stage
+from resolvers.identity.leaving import delete_account
+from resolvers.identity.principal import Principal
+from tests.accounts import ORIGIN, PASSWORD, Stage
 
 SECRETS = CredentialSecrets(SecretStr("venue-key-abcd1234"), SecretStr("venue-secret"))
 
@@ -97,7 +103,41 @@ async def test_a_key_that_the_venue_refuses_is_told_and_logged_and_not_noted_as_
 
     (listed,) = await credentials(stage.identity, principal)
     assert listed.last_checked_at is None
-    assert ("test-credential", "CREDENTIAL_REFUSED") in await stage.lines(user)
+    assert (await stage.lines(user))[-2:] == [
+        ("test-credential", "ASKED"),
+        ("test-credential", "CREDENTIAL_REFUSED"),
+    ]
+
+
+async def test_a_trial_that_is_given_up_is_in_the_log(stage: Stage) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
+    made = await added(stage, principal)
+    stage.venue.answering.clear()
+    trying = asyncio.create_task(try_credential(stage.identity, principal, made.id, origin=ORIGIN))
+    await stage.venue.reached.wait()
+
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
+
+    assert (await stage.lines(user))[-1] == ("test-credential", "ASKED")
+
+
+async def test_keys_are_shown_to_the_world_that_they_were_kept_for(
+    stage: Stage, accounts_engine: AsyncEngine
+) -> None:
+    principal = await stage.principal(await stage.member())
+    made = await added(stage, principal, new(testnet=True))
+    other = CredentialSecrets(SecretStr("live-key-9999"), SecretStr("live-secret"))
+
+    with after_reading_credentials(
+        accounts_engine,
+        lambda: changed(stage, principal, made, secrets=other, testnet=False),
+    ):
+        tried = await try_credential(stage.identity, principal, made.id, origin=ORIGIN)
+
+    assert stage.venue.asked == [("venue-key-abcd1234:venue-secret", True)]
+    assert (tried.credential.version, tried.credential.last_checked_at) == (2, None)
 
 
 async def test_a_library_that_fails_with_the_key_in_its_words_is_not_quoted(
@@ -141,6 +181,18 @@ async def test_a_new_name_leaves_the_keys_and_that_they_were_tried(stage: Stage)
     await try_credential(stage.identity, principal, made.id, origin=ORIGIN)
 
 
+async def test_keys_for_another_world_have_to_be_tried_anew(stage: Stage) -> None:
+    principal = await stage.principal(await stage.member())
+    made = await added(stage, principal)
+    await try_credential(stage.identity, principal, made.id, origin=ORIGIN)
+
+    same = await changed(stage, principal, made, testnet=False)
+    after = await changed(stage, principal, same, testnet=True)
+
+    assert same.last_checked_at is not None
+    assert after.last_checked_at is None
+
+
 async def test_of_two_changes_to_one_version_the_second_is_refused(stage: Stage) -> None:
     principal = await stage.principal(await stage.member())
     made = await added(stage, principal)
@@ -168,6 +220,18 @@ async def test_a_name_is_unique_for_its_service_and_user_and_compares_case(stage
         await changed(stage, principal, made, name="Main")
 
 
+async def test_a_name_is_told_to_be_taken_whatever_bytes_the_id_of_its_user_has(
+    stage: Stage,
+) -> None:
+    # MariaDB quotes the id in what it says.
+    odd = UUID(bytes=b"\"'`\\\n%\x00\xff" + uuid4().bytes[8:])
+    principal = await stage.principal(await stage.member(id=odd))
+    await added(stage, principal)
+
+    with pytest.raises(NameTaken):
+        await added(stage, principal)
+
+
 async def test_anothers_credential_reads_as_not_there(stage: Stage) -> None:
     owner = await stage.principal(await stage.member())
     other = await stage.principal(await stage.member(Role.ADMIN))
@@ -187,20 +251,82 @@ async def test_anothers_credential_reads_as_not_there(stage: Stage) -> None:
     assert await credential(stage.identity, owner, made.id) == made
 
 
-async def test_what_uses_a_credential_keeps_it_and_its_network(stage: Stage) -> None:
+async def test_what_uses_a_credential_keeps_it_its_keys_and_its_network(stage: Stage) -> None:
     principal = await stage.principal(await stage.member())
     made = await added(stage, principal)
     stage.users.names[made.id] = ["bot Ada"]
 
     with pytest.raises(CredentialInUse) as refused:
         await delete_credential(stage.identity, principal, made.id, origin=ORIGIN)
-    with pytest.raises(CredentialInUse):
-        await changed(stage, principal, made, testnet=True)
-    await changed(stage, principal, made, name="renamed")
+    for change in ({"testnet": True}, {"secrets": SECRETS}):
+        with pytest.raises(CredentialInUse):
+            await changed(stage, principal, made, **change)
+    await changed(stage, principal, made, name="renamed", testnet=False)
 
     assert refused.value.users == ("bot Ada",)
     stage.users.names.clear()
     await delete_credential(stage.identity, principal, made.id, origin=ORIGIN)
+    assert await credentials(stage.identity, principal) == []
+
+
+async def leave(stage: Stage, principal: Principal) -> None:
+    await delete_account(stage.identity, principal, PASSWORD, code=None, origin=ORIGIN)
+
+
+@pytest.mark.parametrize("way", ["delete", "change", "leave"])
+async def test_a_bot_that_starts_meanwhile_keeps_its_key(stage: Stage, way: str) -> None:
+    principal = await stage.principal(await stage.member())
+    made = await added(stage, principal)
+    ways = {
+        "delete": lambda: delete_credential(stage.identity, principal, made.id, origin=ORIGIN),
+        "change": lambda: changed(stage, principal, made, secrets=SECRETS),
+        "leave": lambda: leave(stage, principal),
+    }
+
+    async with stage.identity.accounts.transaction() as starting:
+        await starting.credentials.find(principal.user_id, made.id, lock=True)
+        taking = asyncio.create_task(ways[way]())
+        # It comes to the locked row at some time or other; until then it may ask who uses it.
+        await asyncio.wait([taking], timeout=0.1)
+        stage.users.names[made.id] = ["bot Ada"]
+
+    with pytest.raises(CredentialInUse):
+        await taking
+    assert await credential(stage.identity, principal, made.id) == made
+
+
+async def test_a_bot_that_starts_too_late_finds_no_key(stage: Stage) -> None:
+    principal = await stage.principal(await stage.member())
+    made = await added(stage, principal)
+    starting: list[asyncio.Task[object]] = []
+
+    async def start() -> None:
+        async with stage.identity.accounts.transaction() as transaction:
+            await transaction.credentials.find(principal.user_id, made.id, lock=True)
+
+    def asked(_: UUID) -> None:
+        starting.append(asyncio.create_task(start()))
+
+    stage.users.asked = asked
+    await delete_credential(stage.identity, principal, made.id, origin=ORIGIN)
+
+    (late,) = starting
+    with pytest.raises(NotFound):
+        await late
+
+
+async def test_what_was_changed_meanwhile_is_not_deleted(stage: Stage) -> None:
+    principal = await stage.principal(await stage.member())
+    made = await added(stage, principal)
+    await changed(stage, principal, made, name="renamed")
+
+    with pytest.raises(VersionConflict) as conflict:
+        await delete_credential(
+            stage.identity, principal, made.id, version=made.version, origin=ORIGIN
+        )
+
+    assert conflict.value.current == 2
+    await delete_credential(stage.identity, principal, made.id, version=2, origin=ORIGIN)
     assert await credentials(stage.identity, principal) == []
 
 
@@ -239,7 +365,8 @@ async def test_the_longest_secret_fits(stage: Stage) -> None:
     made = await added(stage, principal, new(secrets=longest))
 
     async with stage.identity.accounts.transaction() as transaction:
-        assert await transaction.credentials.secrets(principal.user_id, made.id) == longest
+        opened = await transaction.credentials.opened(principal.user_id, made.id)
+    assert opened == (made, longest)
 
 
 async def test_nobody_has_more_than_so_many(stage: Stage) -> None:
@@ -256,16 +383,14 @@ async def test_nobody_has_more_than_so_many(stage: Stage) -> None:
     assert len(await credentials(stage.identity, principal)) == MOST_CREDENTIALS
 
 
-async def test_ciphertext_copied_to_another_row_does_not_open(
-    stage: Stage, accounts: Accounts, accounts_engine
+async def test_ciphertext_copied_to_another_row_does_not_open_and_the_log_has_it(
+    stage: Stage, accounts: Accounts, accounts_engine: AsyncEngine
 ) -> None:
-    victim = await stage.principal(await stage.member())
-    thief = await stage.principal(await stage.member())
+    robber = await stage.member()
+    victim, thief = await stage.principal(await stage.member()), await stage.principal(robber)
     theirs, mine = await added(stage, victim), await added(stage, thief)
     columns = ("key_ciphertext", "secret_ciphertext", "data_key", "key_id")
     async with accounts_engine.begin() as connection:
-        from sqlalchemy import select
-
         row = (
             await connection.execute(select(CredentialRow).where(CredentialRow.id == theirs.id))
         ).one()
@@ -275,7 +400,27 @@ async def test_ciphertext_copied_to_another_row_does_not_open(
             .values({name: getattr(row, name) for name in columns})
         )
 
-    with pytest.raises(SealBroken):
+    with pytest.raises(SealBroken, match=str(mine.id)):
         await try_credential(stage.identity, thief, mine.id, origin=ORIGIN)
 
     assert stage.venue.asked == []
+    assert (await stage.lines(robber))[-1] == ("test-credential", "SEAL_BROKEN")
+
+
+@contextmanager
+def after_reading_credentials(
+    engine: AsyncEngine, act: Callable[[], Awaitable[object]]
+) -> Iterator[None]:
+    """Let *act* happen, once, right after a statement that read credentials."""
+    pending = [act]
+
+    def read(_: object, __: object, statement: str, *___: object) -> None:
+        if pending and statement.startswith("SELECT") and "user_api_credentials" in statement:
+            await_only(pending.pop()())
+
+    event.listen(engine.sync_engine, "after_cursor_execute", read)
+    try:
+        yield
+    finally:
+        event.remove(engine.sync_engine, "after_cursor_execute", read)
+    assert not pending

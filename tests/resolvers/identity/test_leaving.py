@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
+import pyotp
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.accounts.errors import NotFound
 from db.accounts.models import METADATA
 from db.accounts.permissions import Role, Scope
 from db.accounts.repositories.credentials import CredentialSecrets
-from resolvers.identity.administration import set_disabled, set_role
+from resolvers.identity.addresses import change_email
+from resolvers.identity.administration import invite, set_disabled, set_role
 from resolvers.identity.api_tokens import create_api_token
 from resolvers.identity.changing_passwords import request_password_reset
 from resolvers.identity.credentials import NewCredential, add_credential
-from resolvers.identity.failures import CredentialInUse, LastAdmin, Unauthenticated, WrongPassword
-from resolvers.identity.leaving import delete_account, export_account
+from resolvers.identity.exporting import export_account
+from resolvers.identity.failures import (
+    CodeNeeded,
+    CredentialInUse,
+    LastAdmin,
+    Unauthenticated,
+    WrongCode,
+    WrongPassword,
+)
+from resolvers.identity.leaving import delete_account
 from resolvers.identity.saved_work import (
     LayoutToSave,
     PresetToSave,
@@ -25,7 +37,7 @@ from resolvers.identity.saved_work import (
     save_indicator_preset,
     save_preferences,
 )
-from resolvers.identity.second_factor import enrol
+from resolvers.identity.second_factor import confirm, enrol
 from tests.accounts import ORIGIN, PASSWORD, Stage
 
 
@@ -36,10 +48,15 @@ async def settled(stage: Stage):
     identity = stage.identity
     secrets = CredentialSecrets(SecretStr("venue-key-abcd1234"), SecretStr("venue-secret"))
     await add_credential(identity, principal, NewCredential("fake", "main", secrets), origin=ORIGIN)
-    await create_api_token(identity, principal, name="program", scopes=[Scope.READ], origin=ORIGIN)
+    await create_api_token(
+        identity, principal, name="program", scopes=[Scope.READ], password=PASSWORD, origin=ORIGIN
+    )
     await enrol(identity, principal, PASSWORD, origin=ORIGIN)
     await request_password_reset(identity, user.email, origin=ORIGIN)
-    await save_preferences(identity, principal, {"theme": "dark"})
+    await change_email(
+        identity, principal, password=PASSWORD, email=f"new-{user.email}", origin=ORIGIN
+    )
+    await save_preferences(identity, principal, {"theme_of": "dark"})
     await save_chart_layout(identity, principal, LayoutToSave("plain", {"panes": []}))
     await save_indicator_preset(identity, principal, PresetToSave("rsi", "slow", {"period": 30}))
     return user, principal
@@ -50,19 +67,79 @@ async def test_an_export_holds_everything_of_the_user_as_json_and_nothing_secret
 ) -> None:
     user, principal = await settled(stage)
 
-    exported = await export_account(stage.identity, principal, origin=ORIGIN)
+    exported = await export_account(stage.identity, principal, PASSWORD, origin=ORIGIN)
 
     text = json.dumps(exported)
     assert exported["user"]["email"] == user.email
-    assert exported["user"]["registered_at"] == user.registered_at.isoformat()
-    assert exported["credentials"][0]["key_hint"] == "1234"
-    assert exported["preferences"] == {"theme": "dark"}
+    assert exported["user"]["registeredAt"] == user.registered_at.isoformat()
+    assert exported["emailToVerify"] == f"new-{user.email}"
+    assert exported["secondFactor"] == {"isOn": False, "recoveryCodesLeft": None}
+    assert exported["sessions"][0]["agent"] == ORIGIN.agent
+    assert exported["credentials"][0]["keyHint"] == "1234"
+    assert exported["preferences"]["content"] == {"theme_of": "dark"}
     assert exported["chartLayouts"][0]["content"] == {"panes": []}
     assert exported["indicatorPresets"][0]["indicator"] == "rsi"
     assert exported["apiTokens"][0]["scopes"] == ["read"]
     assert {line["action"] for line in exported["auditLog"]} >= {"login", "add-credential"}
     for secret in ("argon2", "hash", "venue-key", "venue-secret", "ciphertext", "data_key"):
         assert secret not in text
+
+
+async def test_an_export_has_something_of_each_table_with_the_user_in_it(
+    stage: Stage, accounts_engine: AsyncEngine
+) -> None:
+    # Whoever adds a table adds it to the export, or here with why not.
+    exported_as = {
+        "users": "user",
+        "email_verifications": "emailToVerify",
+        "user_totp": "secondFactor",
+        "recovery_codes": "secondFactor",
+        "invitations": "invitations",
+        "refresh_sessions": "sessions",
+        "api_tokens": "apiTokens",
+        "user_api_credentials": "credentials",
+        "user_general_preferences": "preferences",
+        "user_chart_layouts": "chartLayouts",
+        "user_indicator_presets": "indicatorPresets",
+        "audit_log": "auditLog",
+    }
+    secret = {"password_resets"}
+    _, principal = await settled(stage)
+
+    exported = await export_account(stage.identity, principal, PASSWORD, origin=ORIGIN)
+
+    theirs = {
+        table.name
+        for table in METADATA.tables.values()
+        if table.name == "users"
+        or {"user_id", "invited_by"} & {column.name for column in table.columns}
+    }
+    assert set(exported_as) == theirs - secret
+    assert set(exported_as.values()) == set(exported)
+
+
+async def test_an_export_of_an_admin_tells_whom_they_invited_and_what_they_did_to_others(
+    stage: Stage,
+) -> None:
+    user, principal = await stage.member(), await stage.principal(await stage.member(Role.ADMIN))
+    await invite(stage.identity, principal, role=Role.USER, email="eve@example.com", origin=ORIGIN)
+    await set_role(stage.identity, principal, user.username, Role.READ_ONLY, origin=ORIGIN)
+
+    exported = await export_account(stage.identity, principal, PASSWORD, origin=ORIGIN)
+
+    assert [each["emailKey"] for each in exported["invitations"]] == ["eve@example.com"]
+    assert {"invite", "set-role"} <= {line["action"] for line in exported["auditLog"]}
+    assert str(user.id) not in json.dumps(exported)
+
+
+async def test_an_export_takes_the_password_and_a_wrong_one_is_in_the_log(stage: Stage) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
+
+    with pytest.raises(WrongPassword):
+        await export_account(stage.identity, principal, SecretStr("wrong horse"), origin=ORIGIN)
+
+    assert (await stage.lines(user))[-1] == ("export-account", "WRONG_PASSWORD")
 
 
 async def test_a_deleted_user_is_in_no_table_but_the_log_which_names_no_person(
@@ -95,8 +172,26 @@ async def test_the_tables_of_a_user_are_all_known(accounts_engine: AsyncEngine) 
     assert tables == set(METADATA.tables) | {"alembic_version"}
 
 
-async def test_leaving_takes_the_password(stage: Stage) -> None:
-    principal = await stage.principal(await stage.member())
+async def test_what_others_did_to_a_deleted_user_and_what_they_did_to_others_stays_told(
+    stage: Stage,
+) -> None:
+    leaving, staying = await stage.member(Role.ADMIN), await stage.member(Role.ADMIN)
+    one, other = await stage.principal(leaving), await stage.principal(staying)
+    await set_role(stage.identity, one, staying.username, Role.ADMIN, origin=ORIGIN)
+    await set_role(stage.identity, other, leaving.username, Role.ADMIN, origin=ORIGIN)
+
+    await delete_account(stage.identity, one, PASSWORD, code=None, origin=ORIGIN)
+
+    async with stage.identity.accounts.transaction() as transaction:
+        (kept,) = await transaction.audit.page(first=9, user_id=staying.id, action="set-role")
+        (theirs,) = await transaction.audit.page(first=9, user_id=leaving.id, action="set-role")
+    assert (kept.target, kept.address) == ("admin", None)
+    assert (theirs.target, theirs.address) == (None, ORIGIN.address)
+
+
+async def test_leaving_takes_the_password_and_a_wrong_one_is_in_the_log(stage: Stage) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
 
     with pytest.raises(WrongPassword):
         await delete_account(
@@ -104,6 +199,31 @@ async def test_leaving_takes_the_password(stage: Stage) -> None:
         )
 
     assert await stage.identity.check(principal.claims) == principal
+    assert (await stage.lines(user))[-1] == ("delete-account", "WRONG_PASSWORD")
+
+
+async def test_leaving_takes_a_code_where_codes_are_on_and_the_address_is_told(
+    stage: Stage,
+) -> None:
+    user = await stage.member()
+    principal = await stage.principal(user)
+    enrolment = await enrol(stage.identity, principal, PASSWORD, origin=ORIGIN)
+    phone = pyotp.TOTP(enrolment.secret.get_secret_value())
+    recovery = await confirm(
+        stage.identity, principal, phone.at(stage.clock.at // 1000), origin=ORIGIN
+    )
+
+    for code, refusal in ((None, CodeNeeded), ("no code", WrongCode)):
+        with pytest.raises(refusal):
+            await delete_account(stage.identity, principal, PASSWORD, code=code, origin=ORIGIN)
+    assert (await stage.lines(user))[-1] == ("delete-account", "WRONG_CODE")
+    await delete_account(
+        stage.identity, principal, PASSWORD, code=recovery[0].get_secret_value(), origin=ORIGIN
+    )
+
+    with pytest.raises(Unauthenticated):
+        await stage.identity.check(principal.claims)
+    assert [mail.subject for mail in stage.mailbox.mails] == ["Your account was deleted"]
 
 
 async def test_nobody_leaves_while_something_uses_their_credential(stage: Stage) -> None:
@@ -116,14 +236,15 @@ async def test_nobody_leaves_while_something_uses_their_credential(stage: Stage)
         await delete_account(stage.identity, principal, PASSWORD, code=None, origin=ORIGIN)
 
 
-async def test_the_only_admin_stays_one(stage: Stage) -> None:
+async def without_admins(stage: Stage) -> None:
+    """Forget the admins of other tests."""
     async with stage.identity.accounts.transaction() as transaction:
-        after = None
-        while page := await transaction.users.page(first=500, after=after):
-            after = page[-1].username
-            for user in page:
-                if user.role is Role.ADMIN:
-                    await transaction.users.delete(user.id)
+        for admin_id in await transaction.users.lock_admins():
+            await transaction.users.delete(admin_id)
+
+
+async def test_the_only_admin_stays_one(stage: Stage) -> None:
+    await without_admins(stage)
     admin = await stage.member(Role.ADMIN)
     principal = await stage.principal(admin)
 
@@ -136,3 +257,24 @@ async def test_the_only_admin_stays_one(stage: Stage) -> None:
 
     await stage.member(Role.ADMIN)
     await delete_account(stage.identity, principal, PASSWORD, code=None, origin=ORIGIN)
+
+
+async def test_admins_who_put_each_other_out_at_once_do_not_wait_for_ever_and_one_stays(
+    stage: Stage,
+) -> None:
+    for _ in range(5):
+        await without_admins(stage)
+        one, two = await stage.member(Role.ADMIN), await stage.member(Role.ADMIN)
+        first, second = await stage.principal(one), await stage.principal(two)
+
+        outcomes = await asyncio.gather(
+            set_role(stage.identity, first, two.username, Role.USER, origin=ORIGIN),
+            set_disabled(stage.identity, second, one.username, True, origin=ORIGIN),
+            delete_account(stage.identity, second, PASSWORD, code=None, origin=ORIGIN),
+            return_exceptions=True,
+        )
+
+        failed = {type(each) for each in outcomes if isinstance(each, BaseException)}
+        assert failed <= {LastAdmin, NotFound, Unauthenticated}
+        async with stage.identity.accounts.transaction() as transaction:
+            assert len(await transaction.users.lock_admins()) == 1

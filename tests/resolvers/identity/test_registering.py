@@ -12,6 +12,7 @@ from db.accounts.accounts import Accounts
 from db.accounts.errors import NameTaken
 from db.accounts.permissions import Role
 from market.errors import BadInput
+from resolvers.identity.addresses import request_verification, verify_email
 from resolvers.identity.administration import invite
 from resolvers.identity.changing_passwords import reset_password
 from resolvers.identity.failures import (
@@ -22,13 +23,7 @@ from resolvers.identity.failures import (
     WeakPassword,
 )
 from resolvers.identity.housekeeping import prune
-from resolvers.identity.registering import (
-    Wanted,
-    create_admin,
-    register,
-    request_verification,
-    verify_email,
-)
+from resolvers.identity.registering import Wanted, create_admin, register
 from resolvers.identity.rules import Registration, Rules
 from resolvers.identity.signing_in import login
 from tests.accounts import ORIGIN, PASSWORD, Stage, staged
@@ -282,3 +277,16 @@ async def test_who_never_proved_their_address_is_gone_after_a_week(stage: Stage)
     await prune(stage.identity)
 
     assert await found(stage, new.username) is None
+
+
+async def test_of_who_never_proved_their_address_no_address_is_kept(stage: Stage) -> None:
+    new = wanted()
+    await register(stage.identity, new, origin=ORIGIN)
+    user = await found(stage, new.username)
+    stage.later(7 * 86_400 + 1)
+
+    await prune(stage.identity)
+
+    async with stage.identity.accounts.transaction() as transaction:
+        (line,) = await transaction.audit.page(first=9, user_id=user.id)
+    assert (line.action, line.address) == ("register", None)

@@ -128,12 +128,14 @@ async def test_one_layout_of_an_instrument_is_its_default(stage: Stage) -> None:
     first = await save("first", "binance:BTC/USDT")
     await save("other", "binance:ETH/USDT")
     await save("any", None)
-    await save("second", "binance:BTC/USDT")
+    stage.later(60)
+    second = await save("second", "binance:BTC/USDT")
 
     found = {each.name: each for each in await chart_layouts(stage.identity, principal)}
     assert {name for name, each in found.items() if each.is_default} == {"second", "other", "any"}
-    # Whoever still holds the first one learns that it changed.
+    # Whoever still holds the first one learns that it changed, and when.
     assert found["first"].version == first.version + 1
+    assert first.updated_at < found["first"].updated_at == second.updated_at
 
 
 async def test_of_two_changes_to_one_version_of_a_layout_the_second_is_refused(

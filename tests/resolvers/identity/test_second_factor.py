@@ -7,16 +7,32 @@ import asyncio
 import pyotp
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.accounts.models.identity import TotpRow
+from db.accounts.permissions import Scope
+from db.accounts.repositories.users import User
+from db.encryption import SealBroken
+from resolvers.identity.api_tokens import create_api_token
 from resolvers.identity.failures import (
     CodeNeeded,
     LoginFailed,
     SecondFactorOn,
+    TooManyCodes,
     WrongCode,
     WrongPassword,
 )
 from resolvers.identity.principal import SignedIn
-from resolvers.identity.second_factor import RECOVERY_CODES, confirm, enrol, turn_off
+from resolvers.identity.second_factor import (
+    MOST_WRONG,
+    RECOVERY_CODES,
+    SecondFactorState,
+    confirm,
+    enrol,
+    state_of,
+    turn_off,
+)
 from resolvers.identity.signing_in import login
 from tests.accounts import ORIGIN, PASSWORD, Stage
 
@@ -141,3 +157,122 @@ async def test_turning_them_off_takes_password_and_code(stage: Stage) -> None:
     await turn_off(stage.identity, principal, PASSWORD, phone.code(), origin=ORIGIN)
 
     await stage.login(user)
+
+
+async def test_the_log_tells_of_those_who_guess_with_a_token_of_another(stage: Stage) -> None:
+    user, phone, _ = await protected(stage)
+    principal = await stage.shown(await stage.login(user, code=phone.code()))
+    wrong = SecretStr("wrong horse")
+
+    with pytest.raises(WrongPassword):
+        await enrol(stage.identity, principal, wrong, origin=ORIGIN)
+    with pytest.raises(WrongPassword):
+        await turn_off(stage.identity, principal, wrong, phone.code(), origin=ORIGIN)
+    with pytest.raises(WrongCode):
+        await turn_off(stage.identity, principal, PASSWORD, "12", origin=ORIGIN)
+
+    assert (await stage.lines(user))[-3:] == [
+        ("second-factor.enrol", "WRONG_PASSWORD"),
+        ("second-factor.off", "WRONG_PASSWORD"),
+        ("second-factor.off", "WRONG_CODE"),
+    ]
+
+
+async def test_one_sees_how_many_recovery_codes_are_left(stage: Stage) -> None:
+    user, _, codes = await protected(stage)
+    unprotected = await stage.principal(await stage.member())
+    principal = await stage.shown(await stage.login(user, code=codes[0].get_secret_value()))
+
+    assert await state_of(stage.identity, principal) == SecondFactorState(
+        is_on=True, recovery_codes_left=RECOVERY_CODES - 1
+    )
+    assert await state_of(stage.identity, unprotected) == SecondFactorState(
+        is_on=False, recovery_codes_left=None
+    )
+
+
+async def broken_secret(engine: AsyncEngine, user: User) -> None:
+    """Make what an authenticator's codes are checked by one that does not open."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            update(TotpRow).where(TotpRow.user_id == user.id).values(secret_ciphertext=b"no seal")
+        )
+
+
+async def test_a_secret_that_does_not_open_is_in_the_log_and_recovery_codes_go_on(
+    stage: Stage, accounts_engine: AsyncEngine
+) -> None:
+    user, phone, codes = await protected(stage)
+    await broken_secret(accounts_engine, user)
+
+    with pytest.raises(SealBroken, match=str(user.id)):
+        await stage.login(user, code=phone.code())
+    logged = (await stage.lines(user))[-1]
+    signed_in = await stage.login(user, code=codes[0].get_secret_value())
+
+    assert logged == ("login", "SEAL_BROKEN")
+    principal = await stage.shown(signed_in)
+    with pytest.raises(SealBroken):
+        await turn_off(stage.identity, principal, PASSWORD, phone.code(), origin=ORIGIN)
+    assert (await stage.lines(user))[-1] == ("second-factor.off", "SEAL_BROKEN")
+    code = codes[1].get_secret_value()
+    await turn_off(stage.identity, principal, PASSWORD, code, origin=ORIGIN)
+    assert isinstance(await stage.login(user), SignedIn)
+
+
+async def test_after_five_wrong_codes_only_recovery_codes_count_for_a_while_and_the_owner_is_told(
+    stage: Stage,
+) -> None:
+    user, phone, codes = await protected(stage)
+    names = (user.username, user.email, user.username.upper())
+    for number in range(MOST_WRONG):
+        with pytest.raises(WrongCode):
+            await login(
+                stage.identity, names[number % 3], PASSWORD, code=f"no {number}", origin=ORIGIN
+            )
+        stage.later(30)
+
+    with pytest.raises(TooManyCodes) as refused:
+        await stage.login(user, code=phone.code())
+    await stage.login(user, code=codes[0].get_secret_value())
+
+    assert [mail.subject for mail in stage.mailbox.mails] == ["Somebody guesses at your codes"]
+    stage.later(refused.value.retry_after)
+    await stage.login(user, code=phone.code())
+
+
+async def test_wrong_codes_count_together_wherever_they_are_given(stage: Stage) -> None:
+    user, phone, _ = await protected(stage)
+    principal = await stage.shown(await stage.login(user, code=phone.code()))
+    stage.later(30)
+    for number in range(MOST_WRONG):
+        with pytest.raises(WrongCode):
+            await turn_off(stage.identity, principal, PASSWORD, f"no {number}", origin=ORIGIN)
+
+    with pytest.raises(TooManyCodes):
+        await turn_off(stage.identity, principal, PASSWORD, phone.code(), origin=ORIGIN)
+    with pytest.raises(TooManyCodes):
+        await stage.login(user, code=phone.code())
+
+
+async def test_an_api_token_takes_a_code_where_codes_are_on(stage: Stage) -> None:
+    user, phone, _ = await protected(stage)
+    principal = await stage.shown(await stage.login(user, code=phone.code()))
+    stage.later(30)
+
+    async def made(code: str | None):
+        return await create_api_token(
+            stage.identity,
+            principal,
+            name="program",
+            scopes=[Scope.TRADE],
+            password=PASSWORD,
+            code=code,
+            origin=ORIGIN,
+        )
+
+    with pytest.raises(CodeNeeded):
+        await made(None)
+    with pytest.raises(WrongCode):
+        await made("no code")
+    assert (await made(phone.code())).token.user_id == user.id

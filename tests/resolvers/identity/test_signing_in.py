@@ -9,7 +9,6 @@ import pytest
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
-from db.accounts.errors import NotFound
 from db.accounts.repositories.sessions import MOST_SESSIONS
 from resolvers.identity.failures import (
     EmailNotVerified,
@@ -17,10 +16,8 @@ from resolvers.identity.failures import (
     Unauthenticated,
     WeakPassword,
 )
-from resolvers.identity.profile import sessions
 from resolvers.identity.signing_in import (
     TOKEN_REUSED,
-    end_session,
     login,
     logout,
     logout_by_refresh_token,
@@ -246,21 +243,6 @@ async def test_who_signs_out_is_out_at_once_and_their_other_sessions_go_on(stage
     with pytest.raises(Unauthenticated):
         await refreshed(stage, here.refresh)
     assert (await stage.shown(there)).user_id == user.id
-
-
-async def test_one_signs_oneself_out_elsewhere_and_nobody_else(stage: Stage) -> None:
-    user, other = await stage.member(), await stage.member()
-    here, there = await stage.login(user), await stage.login(user)
-    principal, stranger = await stage.shown(here), await stage.principal(other)
-    with pytest.raises(NotFound):
-        await end_session(stage.identity, stranger, there.session_id, origin=ORIGIN)
-
-    await end_session(stage.identity, principal, there.session_id, origin=ORIGIN)
-
-    with pytest.raises(Unauthenticated):
-        await stage.shown(there)
-    left = await sessions(stage.identity, principal)
-    assert [each.id for each in left] == [here.session_id]
 
 
 async def test_a_refresh_token_alone_signs_out_and_an_unknown_one_changes_nothing(

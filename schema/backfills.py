@@ -64,7 +64,8 @@ class BackfillType(Node):
     state: BackfillState = strawberry.field(description="Where it stands.")
     reason: str | None = strawberry.field(
         description="Why it ended as it did, as a stable code. Where it is done: `NEWEST_ONLY`, "
-        "`BEFORE_FIRST`, `NOT_OFFERED` and `INCOMPLETE` say that the provider did not have all. "
+        "`BEFORE_FIRST`, `NOT_OFFERED` and `INCOMPLETE` say that the provider did not have all, "
+        "`NOT_KEPT` that the server drops bars as old as the window's first. "
         "Where it failed: `PROVIDER_UNAVAILABLE` and other codes of errors. Where it was "
         "cancelled: `CANCELLED`. Null while it is not over, and where it closed every hole."
     )

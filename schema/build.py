@@ -10,10 +10,11 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from schema.audited import audit_refusals
 from schema.backfills import BackfillType
 from schema.catalogue import MarketType, ProviderType, SymbolType
 from schema.executor import BarExecutor, ReticentExecutor
-from schema.identity import ApiTokenType, UserType
+from schema.identity.roots import IDENTITY_TYPES
 from schema.mutation import Mutation
 from schema.permissions import guard
 from schema.query import Query
@@ -49,10 +50,11 @@ def build_schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[MarketType, ProviderType, SymbolType, BackfillType, UserType, ApiTokenType],
+        types=[MarketType, ProviderType, SymbolType, BackfillType, *IDENTITY_TYPES],
         extensions=list(extensions),
         execution_context_class=BarExecutor if suggestions else ReticentExecutor,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     guard(schema.core)
+    audit_refusals(schema.core)  # around the rules: what they refuse is written too
     return schema

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -27,6 +29,8 @@ from resolvers.loaders import candle_loader
 from schema.encoding import BarEncoder
 from schema.permissions import Permissions, Rule
 from schema.prepared import Notes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,22 @@ class Context:
     failed: dict[Request, BargraphError] = field(default_factory=dict)
     """What was asked for already and could not be had."""
     candles: DataLoader[Request, Answer] = field(init=False)
+    _read: dict[Hashable, Any] = field(default_factory=dict, init=False)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.candles = candle_loader(self.shared.answers, self.failed)
+
+    async def once(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        """Return what *read* gives; a query that selects *key* under many names has it read once.
+
+        One thing is read at a time, so that no query holds many connections.
+        """
+        async with self._reading:
+            if key not in self._read:
+                self._read[key] = await read()
+            found: T = self._read[key]
+            return found
 
     @property
     def principal(self) -> Principal:

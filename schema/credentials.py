@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from db.accounts.errors import NotFound, VersionConflict
 from db.accounts.repositories.credentials import Credential, CredentialSecrets
-from market.errors import BadInput, BargraphError, ProviderUnavailable
+from market.errors import BargraphError, ProviderUnavailable
 from plugins.credentials import KeyPermission
 from resolvers.identity.credentials import (
     CredentialChange,
@@ -24,10 +24,11 @@ from resolvers.identity.credentials import (
     try_credential,
     update_credential,
 )
-from resolvers.identity.failures import CredentialInUse, CredentialRefused
+from resolvers.identity.failures import CredentialRefused
 from schema.context import Context, Info
-from schema.errors import failure_of
+from schema.errors import refusal_of
 from schema.failures import Failure, InvalidInput, NameTakenType, NotFoundType, TooManyType
+from schema.identity.failures import CredentialInUseType
 from schema.node import Node, global_id, uuid_in
 
 KIND = "Credential"
@@ -114,7 +115,9 @@ class UpdateCredentialInput:
         default=None, description="Other notes; empty text removes them."
     )
     keys: CredentialKeysInput | None = strawberry.field(
-        default=None, description="Other keys, all together. They count as not tried."
+        default=None,
+        description="Other keys, all together; refused while it is in use. They are yet to be "
+        "tried.",
     )
 
 
@@ -126,6 +129,10 @@ class TestCredentialInput:
 @strawberry.input(description="Which credential to delete.")
 class DeleteCredentialInput:
     id: strawberry.ID = strawberry.field(description="Its id.")
+    version: int | None = strawberry.field(
+        default=None,
+        description="The version that is to be deleted, and no other; null: whatever it is now.",
+    )
 
 
 @strawberry.type(description="The credential is kept, encrypted. It was not tried yet.")
@@ -164,14 +171,6 @@ class CredentialVersionConflict(Failure):
 
 
 @strawberry.type(
-    name="CredentialInUse",
-    description="Orders or bots need the credential as it is. Nothing was done.",
-)
-class CredentialInUseType(Failure):
-    users: list[str] = strawberry.field(description="What needs it, at most ten of them.")
-
-
-@strawberry.type(
     name="CredentialRefused", description="The venue answered, and did not take the keys."
 )
 class CredentialRefusedType(Failure):
@@ -207,7 +206,7 @@ TestCredentialResult = Annotated[
     strawberry.union("TestCredentialResult", description="What comes of trying a credential."),
 ]
 DeleteCredentialResult = Annotated[
-    CredentialDeleted | NotFoundType | CredentialInUseType,
+    CredentialDeleted | NotFoundType | CredentialVersionConflict | CredentialInUseType,
     strawberry.union("DeleteCredentialResult", description="What comes of deleting a credential."),
 ]
 
@@ -310,12 +309,17 @@ class CredentialMutations:
     ) -> DeleteCredentialResult:
         context = info.context
         try:
-            await delete_credential(
-                context.shared.identity,
-                context.principal,
-                _id_in(input.id),
-                origin=context.origin,
-            )
+            named = _id_in(input.id)
+            try:
+                await delete_credential(
+                    context.shared.identity,
+                    context.principal,
+                    named,
+                    version=input.version,
+                    origin=context.origin,
+                )
+            except VersionConflict as conflict:
+                return await _conflict(context, named, conflict)
         except BargraphError as failure:
             return cast(DeleteCredentialResult, _refusal(failure))
         return CredentialDeleted(id=input.id)
@@ -350,14 +354,10 @@ def _refusal(failure: BargraphError) -> Any:
     """Return what a mutation answers for *failure*; raise it where it ends the operation."""
     said: dict[str, Any] = {"code": failure.code, "message": str(failure)}
     match failure:
-        case CredentialInUse():
-            return CredentialInUseType(**said, users=list(failure.users[:10]))
         case CredentialRefused():
             return CredentialRefusedType(**said, service=failure.service, reason=failure.reason)
         case ProviderUnavailable():
             return VenueUnavailable(
                 **said, service=failure.provider, retry_after=failure.retry_after
             )
-        case BadInput():
-            return InvalidInput(**said, field=failure.field)
-    return failure_of(failure)
+    return refusal_of(failure)

@@ -84,6 +84,7 @@ _described(
     BEFORE_FIRST="It lies before the first bar the provider offers.",
     AFTER_LAST="It lies after the provider's now.",
     NOT_OFFERED="The provider does not have it.",
+    NOT_KEPT="It was dropped: the server does not keep bars that old.",
 )
 _described(
     Trend,

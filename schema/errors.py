@@ -33,18 +33,23 @@ from schema.backfills import (
 from schema.failures import (
     Failure,
     IdempotencyConflictType,
+    InvalidInput,
     NameTakenType,
     NotFoundType,
     TooManyType,
 )
-from schema.identity import (
+from schema.identity.failures import (
     CodeNeededType,
+    CredentialInUseType,
     EmailNotVerifiedType,
     InvitationInvalidType,
+    LastAdminType,
     LoginFailedType,
     RegistrationClosedType,
     SecondFactorOnType,
     TokenInvalidType,
+    TooManyCodesType,
+    TooSoonType,
     WeakPasswordType,
     WrongCodeType,
     WrongPasswordType,
@@ -105,12 +110,20 @@ _TYPES: dict[type[BargraphError], Callable[..., Failure]] = {
     NotFound: lambda failure, **said: NotFoundType(**said, kind=failure.kind),
     TooMany: lambda failure, **said: TooManyType(**said, kind=failure.kind, limit=failure.most),
     identity.CodeNeeded: lambda _, **said: CodeNeededType(**said),
+    identity.CredentialInUse: lambda failure, **said: CredentialInUseType(
+        **said, users=list(failure.users[:10])
+    ),
     identity.EmailNotVerified: lambda _, **said: EmailNotVerifiedType(**said),
     identity.InvitationInvalid: lambda _, **said: InvitationInvalidType(**said),
+    identity.LastAdmin: lambda _, **said: LastAdminType(**said),
     identity.LoginFailed: lambda _, **said: LoginFailedType(**said),
     identity.RegistrationClosed: lambda _, **said: RegistrationClosedType(**said),
     identity.SecondFactorOn: lambda _, **said: SecondFactorOnType(**said),
     identity.TokenInvalid: lambda _, **said: TokenInvalidType(**said),
+    identity.TooManyCodes: lambda failure, **said: TooManyCodesType(
+        **said, retry_after=failure.retry_after
+    ),
+    identity.TooSoon: lambda failure, **said: TooSoonType(**said, retry_after=failure.retry_after),
     identity.WeakPassword: lambda failure, **said: WeakPasswordType(**said, field=failure.field),
     identity.WrongCode: lambda _, **said: WrongCodeType(**said),
     identity.WrongPassword: lambda _, **said: WrongPasswordType(**said),
@@ -126,6 +139,13 @@ def failure_of(failure: BargraphError) -> Any:
     if type_of is None:
         raise failure
     return type_of(failure, code=failure.code, message=str(failure))
+
+
+def refusal_of(failure: BargraphError) -> Any:
+    """Return what `failure_of` does, and `InvalidInput` for a field that cannot be kept."""
+    if isinstance(failure, BadInput) and type(failure) not in _TYPES:
+        return InvalidInput(code=failure.code, message=str(failure), field=failure.field)
+    return failure_of(failure)
 
 
 def code_of(failure: BargraphError) -> str:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import orjson
 from graphql import (
     FieldNode,
+    GraphQLLeafType,
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLResolveInfo,
@@ -26,14 +27,20 @@ from market.errors import BargraphError
 from schema.candles import BarColumns, BarRows, CandleWindow, columns_of, rows_of
 from schema.encoding import Selection, Unencodable, selection_of
 from schema.prepared import LASTING, PREPARABLE, Fields, Notes, Window, WindowPlan
+from schema.scalars import JSON_NAME
 
 _OF_WINDOWS = frozenset({"Candle", "Gap"})
 _MOST_FIELDS = 200_000
 """Fields of one answer outside its bars and gaps. Lists that lead to each other multiply."""
+_MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""JSON documents of one answer together, each as often as it stands there under an alias.
+
+It is three times what one user may have saved.
+"""
 
 
 class AnswerTooLarge(BargraphError):
-    """An answer of more fields than one request may cost."""
+    """An answer of more fields, or larger documents, than one request may cost."""
 
     code = "COST_EXCEEDED"
 
@@ -102,6 +109,33 @@ class BarExecutor(StrawberryGraphQLCoreExecutionContext):
         return super().complete_object_value(
             return_type, field_details_list, info, path, result, position_context
         )
+
+    def complete_leaf_value(  # type: ignore[override]  # graphql-core calls it by `self` as well
+        self, return_type: GraphQLLeafType, result: Any
+    ) -> Any:
+        value = super().complete_leaf_value(return_type, result)
+        return self._document(value) if return_type.name == JSON_NAME else value
+
+    def _document(self, content: Any) -> Any:
+        """Return a JSON document as text, written once however often it is asked for.
+
+        Raises `AnswerTooLarge`.
+        """
+        notes: Notes | None = getattr(self.context_value, "notes", None)
+        if notes is None:
+            return content
+        written = notes.documents.get(id(content))
+        if written is None:
+            # The document is kept as well: no other one can have its id meanwhile.
+            written = notes.documents[id(content)] = (content, orjson.dumps(content))
+        _, text = written
+        notes.document_bytes += len(text)
+        if notes.document_bytes > _MOST_DOCUMENT_BYTES:
+            raise AnswerTooLarge(
+                f"The documents of an answer hold at most {_MOST_DOCUMENT_BYTES} bytes together."
+            )
+        takes_fragments = getattr(self.context_value, "takes_fragments", False)
+        return orjson.Fragment(text) if takes_fragments else content
 
     def _bound(self, notes: Notes, of: GraphQLObjectType, field_details_list: Any) -> None:
         """Count the fields of one object. Raises `AnswerTooLarge`."""

@@ -11,7 +11,6 @@ from uuid import UUID
 
 import strawberry
 
-from db.accounts.repositories.audit import OK
 from market.errors import BargraphError
 from resolvers.audit import note
 from resolvers.backfills import cancel_backfill, start_backfill
@@ -27,9 +26,9 @@ from schema.backfills import (
 from schema.context import Context, Info
 from schema.credentials import CredentialMutations
 from schema.errors import failure_of
-from schema.identity_fields import IdentityMutations
+from schema.identity.roots import IdentityMutations
 from schema.node import uuid_in
-from schema.saved_work import SavedWorkMutations
+from schema.saved.roots import SavedWorkMutations
 
 
 @strawberry.type(description="Everything that can be changed.")
@@ -55,7 +54,6 @@ class Mutation(IdentityMutations, CredentialMutations, SavedWorkMutations):
                 idempotency_key=input.idempotency_key,
             )
         except BargraphError as failure:
-            await _note(info.context, "start-backfill", None, result=failure.code)
             return cast(StartBackfillResult, failure_of(failure))
         await _note(info.context, "start-backfill", started.id)
         return BackfillStarted(backfill=BackfillType.of(started))
@@ -72,14 +70,13 @@ class Mutation(IdentityMutations, CredentialMutations, SavedWorkMutations):
         try:
             cancelled = await cancel_backfill(info.context.shared.backfills, named)
         except BargraphError as failure:
-            await _note(info.context, "cancel-backfill", named, result=failure.code)
             return cast(CancelBackfillResult, failure_of(failure))
         await _note(info.context, "cancel-backfill", cancelled.id)
         return BackfillCancelled(backfill=BackfillType.of(cancelled))
 
 
-async def _note(context: Context, action: str, backfill: UUID | None, *, result: str = OK) -> None:
-    """Write into the audit log what came of it.
+async def _note(context: Context, action: str, backfill: UUID) -> None:
+    """Write into the audit log what was done.
 
     What cannot be written is an error, although it was done: whoever asks again, which does no
     harm, has it written then.
@@ -89,6 +86,5 @@ async def _note(context: Context, action: str, backfill: UUID | None, *, result:
         context.principal,
         action,
         origin=context.origin,
-        target=None if backfill is None else str(backfill),
-        result=result,
+        target=str(backfill),
     )

@@ -103,6 +103,10 @@ class Notes:
     """Whether all else in the answer stays as it is while the listings do."""
     fields: int = 0
     """How many fields the answer has so far, but for those of bars and gaps."""
+    documents: dict[int, tuple[object, bytes]] = field(default_factory=dict)
+    """JSON documents in the answer by their `id`, and their text."""
+    document_bytes: int = 0
+    """How long these are together, each as often as it stands there."""
 
     def prepared(self, data: dict[str, Any]) -> Prepared | None:
         """Return how to answer again what was answered by *data*, None if that takes more."""

@@ -27,10 +27,12 @@ from schema.catalogue import (
 )
 from schema.context import Context, Info, Shared
 from schema.credentials import CredentialQueries, found_credential
-from schema.identity_fields import IdentityQueries, own_node
+from schema.identity.roots import IdentityQueries, own_node
 from schema.node import Node, parts_in, uuid_in
 from schema.permissions import NODES
-from schema.saved_work import SavedWorkQueries, found_layout, found_preset
+from schema.saved.layouts import found_layout
+from schema.saved.presets import found_preset
+from schema.saved.roots import SavedWorkQueries
 
 _FIRST = 50
 
@@ -197,7 +199,7 @@ async def found_node(context: Context, id: strawberry.ID) -> Node | None:
             return await found_layout(context, id)
         case ("IndicatorPreset", _):
             return await found_preset(context, id)
-        case ("User" | "ApiToken", _):
+        case ("User" | "UserSession" | "ApiToken", _):
             return await own_node(context, id)
         case _:
             return None

@@ -13,6 +13,7 @@ from strawberry.types.scalar import ScalarDefinition
 
 Timestamp = NewType("Timestamp", int)
 Json = NewType("Json", object)
+JSON_NAME = "JSON"
 
 # Beyond this a double, which is what JavaScript has, skips milliseconds.
 _SAFE = 2**53 - 1
@@ -94,7 +95,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         parse_literal=_secret_in_document,
     ),
     Json: strawberry.scalar(
-        name="JSON",
+        name=JSON_NAME,
         description="Any JSON value, 32 levels deep at most; the field says how large.",
         serialize=lambda value: value,
         parse_value=lambda value: value,

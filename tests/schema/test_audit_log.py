@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -98,6 +99,65 @@ async def test_a_page_goes_on_where_the_last_one_ended(house: House) -> None:
     seen = [edge["node"]["action"] for edge in first["edges"] + rest["edges"]]
     assert seen == ["cancel-backfill"] * 3 + ["login"]
     assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
+
+
+REGISTER = """mutation ($password: Secret!, $invitation: Secret!) { register(input: {
+    username: "mallory", email: "mallory@example.com", password: $password,
+    invitation: $invitation}) { __typename } }"""
+ADD_TOKEN = """mutation ($days: Int!, $password: Secret!) { createApiToken(input: {
+    name: "p", scopes: [READ], days: $days, password: $password}) { __typename } }"""
+DELETE = "mutation ($id: ID!) { deleteCredential(input: {id: $id}) { __typename } }"
+CHANGE = """mutation ($old: Secret!, $new: Secret!) { changePassword(input: {
+    password: $old, newPassword: $new}) { __typename } }"""
+
+
+async def test_what_was_refused_is_in_the_log_with_the_reason_and_of_whom(house: House) -> None:
+    person = await house.person()
+    nobodys = UUID(int=7)
+
+    await person.ask(DELETE, id=global_id("Credential", nobodys.hex))
+    await person.ask(DELETE, id="mistyped-secret")
+    await person.ask(ADD_TOKEN, days=0, password="wrong")
+    await person.ask(START, symbol="BTC/USDT")
+
+    seen = [(line["action"], line["result"], line["target"]) for line in await lines(person)]
+    assert seen[:4] == [
+        ("start-backfill", "FORBIDDEN", None),
+        ("create-api-token", "BAD_USER_INPUT", None),
+        ("delete-credential", "NOT_FOUND", None),
+        ("delete-credential", "NOT_FOUND", nobodys.hex),
+    ]
+    assert {line["actorId"] for line in await lines(person)} == {id_of(person)}
+
+
+async def test_what_a_stranger_tried_is_for_admins_to_see(house: House) -> None:
+    admin = await house.person(Role.ADMIN)
+
+    await house.stranger.ask(REGISTER, password="a good long password", invitation="guessed")
+
+    (line, *_) = await lines(admin, everybody=True)
+    assert (line["action"], line["result"]) == ("register", "INVITATION_INVALID")
+    assert (line["userId"], line["actorId"], line["target"]) == (None, None, None)
+    assert line["address"]
+
+
+async def test_a_guess_at_a_password_is_one_line(house: House) -> None:
+    person = await house.person()
+
+    await person.ask(CHANGE, old="a wrong password", new="another long password")
+
+    seen = [(line["action"], line["result"]) for line in await lines(person)]
+    assert seen == [("change-password", "WRONG_PASSWORD"), ("login", "ok")]
+
+
+async def test_who_is_not_signed_in_fills_no_log(house: House) -> None:
+    admin = await house.person(Role.ADMIN)
+    before = await lines(admin, everybody=True)
+
+    await house.stranger.ask(DELETE, id="x")
+    await house.stranger.ask(START, symbol="BTC/USDT")
+
+    assert await lines(admin, everybody=True) == before
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.READ_ONLY])

@@ -8,7 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
+from db.accounts.models.credentials import CredentialRow
 from db.accounts.permissions import Role
 from db.embedded.servers import EmbeddedServers
 from plugins.alpaca.key_check import AlpacaKeyCheck
@@ -42,8 +44,10 @@ TEST = f"""mutation ($id: ID!) {{ testCredential(input: {{id: $id}}) {{
     __typename ... on CredentialTested {{ credential {{ {CREDENTIAL} }} permissions }} {FAILURE}
     ... on CredentialRefused {{ service reason }} ... on VenueUnavailable {{ service retryAfter }}
     }} }}"""
-DELETE = f"""mutation ($id: ID!) {{ deleteCredential(input: {{id: $id}}) {{
+DELETE = f"""mutation ($id: ID!, $version: Int) {{
+    deleteCredential(input: {{id: $id, version: $version}}) {{
     __typename ... on CredentialDeleted {{ id }} {FAILURE}
+    ... on CredentialVersionConflict {{ current {{ {CREDENTIAL} }} }}
     ... on CredentialInUse {{ users }} }} }}"""
 ALL = f"{{ credentials {{ {CREDENTIAL} }} }}"
 NODE = "query ($id: ID!) { node(id: $id) { id __typename } }"
@@ -224,13 +228,16 @@ async def test_a_credential_in_use_stays(house: House, monkeypatch: pytest.Monke
     monkeypatch.setattr(house.identity, "credential_users", [users])
 
     deleted = (await person.ask(DELETE, id=credential["id"])).data["deleteCredential"]
-    moved = await person.ask(UPDATE, input={"id": credential["id"], "version": 1, "testnet": True})
+    change = {"id": credential["id"], "version": 1}
+    moved = await person.ask(UPDATE, input=change | {"testnet": True})
+    rekeyed = await person.ask(UPDATE, input=change | {"keys": KEYS})
 
     assert (deleted["__typename"], deleted["users"]) == (
         "CredentialInUse",
         ["order 7", "bot momentum"],
     )
-    assert moved.data["updateCredential"]["__typename"] == "CredentialInUse"
+    for answer in (moved, rekeyed):
+        assert answer.data["updateCredential"]["__typename"] == "CredentialInUse"
     assert len((await person.ask(ALL)).data["credentials"]) == 1
 
 
@@ -244,6 +251,62 @@ async def test_a_deleted_credential_is_gone(house: House) -> None:
     assert first == {"__typename": "CredentialDeleted", "id": credential["id"]}
     assert second["__typename"] == "NotFound"
     assert (await person.ask(ALL)).data["credentials"] == []
+
+
+async def test_what_was_changed_meanwhile_is_shown_and_not_deleted(house: House) -> None:
+    person = await house.person()
+    credential = await added(person)
+    await person.ask(UPDATE, input={"id": credential["id"], "version": 1, "name": "renamed"})
+
+    late = (await person.ask(DELETE, id=credential["id"], version=1)).data["deleteCredential"]
+    now = (await person.ask(DELETE, id=credential["id"], version=2)).data["deleteCredential"]
+
+    assert (late["code"], late["current"]["name"]) == ("VERSION_CONFLICT", "renamed")
+    assert now["__typename"] == "CredentialDeleted"
+
+
+async def test_tests_are_counted_one_by_one_however_they_are_asked_for(
+    house: House, exchanges: ExchangeServer
+) -> None:
+    person = await house.person()
+    one = (await added(person))["id"]
+    aliases = (f"a{n}: testCredential(input: {{id: $id}}) {{ __typename }}" for n in range(11))
+    calls = len(exchanges.calls)
+
+    many = await person.ask(f"mutation ($id: ID!) {{ {' '.join(aliases)} }}", id=one)
+
+    assert many.codes == ["RATE_LIMITED"]
+    assert many.status == 429
+    assert len(exchanges.calls) == calls
+    assert (await person.ask(TEST, id=one)).data["testCredential"]["__typename"] == (
+        "CredentialTested"
+    )
+
+
+async def test_a_row_that_does_not_open_is_masked_and_found_in_the_log(
+    house: House, exchanges: ExchangeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = await house.person()
+    credential = await added(person)
+    (row,) = await _rows(house, person)
+    async with house.identity.accounts.transaction() as transaction:
+        broken = update(CredentialRow).where(CredentialRow.id == row).values(key_id="0" * 16)
+        await transaction._connection.execute(broken)
+    calls = len(exchanges.calls)
+
+    answer = await person.ask(TEST, id=credential["id"])
+    log = await person.ask("{ auditLog(first: 1) { nodes { action result } } }")
+
+    assert answer.codes == ["INTERNAL"]
+    assert "0" * 16 not in str(answer.body)
+    error_id = answer.error["extensions"]["errorId"]
+    (record,) = [each for each in caplog.records if error_id in each.getMessage()]
+    assert record.exc_info is not None
+    assert str(row) in str(record.exc_info[1])
+    assert log.data["auditLog"]["nodes"] == [
+        {"action": "test-credential", "result": "UNKNOWN_ENCRYPTION_KEY"}
+    ]
+    assert len(exchanges.calls) == calls
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.ADMIN])
@@ -338,6 +401,19 @@ async def test_venues_are_those_of_the_settings_whatever_keys_the_server_has(
         unknown = await person.ask(ADD, input={"service": "krakn", "name": "a", "keys": KEYS})
 
     assert "Did you mean kraken" in unknown.data["addCredential"]["message"]
+
+
+async def test_a_venue_that_was_taken_out_of_the_settings_is_unavailable(house: House) -> None:
+    person = await house.person()
+    credential = await added(person)
+    (row,) = await _rows(house, person)
+    async with house.identity.accounts.transaction() as transaction:
+        moved = update(CredentialRow).where(CredentialRow.id == row).values(service="closed")
+        await transaction._connection.execute(moved)
+
+    answer = (await person.ask(TEST, id=credential["id"])).data["testCredential"]
+
+    assert (answer["__typename"], answer["service"]) == ("VenueUnavailable", "closed")
 
 
 async def _rows(house: House, person: Person) -> list[UUID]:

@@ -14,7 +14,6 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
-    Undefined,
     build_schema,
     is_introspection_type,
     is_specified_scalar_type,
@@ -80,7 +79,7 @@ def test_optional_inputs_are_nullable(exported: GraphQLSchema) -> None:
     wrong = [
         place
         for place, definition in inputs(exported)
-        if isinstance(definition.type, GraphQLNonNull) and definition.default_value is not Undefined
+        if isinstance(definition.type, GraphQLNonNull) and definition.default is not None
     ]
 
     assert wrong == []

@@ -1,55 +1,46 @@
-"""Accounts over GraphQL: registering, signing in, cookies, profile, tokens and second factor."""
+"""Accounts over GraphQL: what is refused, cookies, tokens for programs, and limits."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pyotp
 import pytest
 import pytest_asyncio
 
 from db.accounts.permissions import Role
 from db.embedded.servers import EmbeddedServers
-from market.clock import FixedClock
 from resolvers.identity.administration import set_role
 from resolvers.identity.principal import Origin
 from schema.node import global_id
 from tests.accounts import CHEAP, added, bearer_of, session_of
-from tests.api import Api, Asked, served, settings_over
+from tests.api import Api
 from tests.conftest import scratch_database
-from tests.web.live.stage import until
+from tests.schema.identity_client import (
+    CREATE,
+    LOGIN,
+    LOGOUT,
+    ME,
+    PASSWORD,
+    REFRESH,
+    REGISTER,
+    TOKEN,
+    ask,
+    bearer,
+    identity_api,
+    known,
+    login,
+    member,
+    post,
+    wanted,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-NOW = 1_760_000_000_000
-PASSWORD = "correct horse battery"
 HERE = {"x-requested-with": "a page of ours"}
-REGISTER = """mutation Register($input: RegisterInput!) {
-  register(input: $input) {
-    __typename ... on Registered { email } ... on Failure { code }
-    ... on WeakPassword { field } ... on InvalidInput { field } ... on NameTaken { field }
-  }
-}"""
-LOGIN = """mutation Login($input: LoginInput!) {
-  login(input: $input) {
-    __typename ... on Failure { code }
-    ... on SignedIn {
-      accessToken expiresAt refreshToken refreshExpiresAt user { id username role emailVerified }
-    }
-  }
-}"""
-REFRESH = """mutation Refresh($input: RefreshInput!) {
-  refresh(input: $input) {
-    __typename ... on Failure { code } ... on SignedIn { accessToken refreshToken }
-  }
-}"""
-LOGOUT = "mutation Logout($input: LogoutInput!) { logout(input: $input) { __typename } }"
-ME = "{ me { id username nickname bio location role } }"
 
 
 @pytest.fixture(scope="module")
@@ -65,74 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def api(embedded: EmbeddedServers, own_url: str, folder: Path) -> AsyncIterator[Api]:
-    settings = settings_over(embedded, own_url, data_dir=folder, rate_logins=0)
-    async with served(settings, clock=FixedClock(NOW)) as api:
+    async with identity_api(embedded, own_url, folder) as api:
         yield api
-
-
-async def ask(api: Api, query: str, headers: Any = None, **variables: Any) -> Asked:
-    answer = await post(api, query, headers, **variables)
-    return Asked(answer.status_code, answer.json())
-
-
-async def post(api: Api, query: str, headers: Any = None, **variables: Any) -> httpx.Response:
-    answer = await api.client.post(
-        "/graphql", json={"query": query, "variables": variables}, headers=headers
-    )
-    api.client.cookies.clear()  # what a browser keeps, tests send themselves
-    return answer
-
-
-async def known(api: Api, **values: Any) -> dict[str, str]:
-    """Return what somebody signs in with."""
-    user = await added(
-        api.wired.shared.identity.accounts, password_hash=CHEAP.hash(PASSWORD), **values
-    )
-    return {"username": user.username, "password": PASSWORD}
-
-
-async def login(api: Api, **input: Any) -> dict[str, Any]:
-    return (await ask(api, LOGIN, input=input)).data["login"]
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-def wanted(name: str, **values: str) -> dict[str, str]:
-    return {"username": name, "email": f"{name}@example.com", "password": PASSWORD, **values}
-
-
-async def mailed(folder: Path, address: str) -> str:
-    """Return the token in the mail to *address*."""
-
-    def found() -> list[str]:
-        mails = [path.read_text() for path in (folder / "mail").glob("*")]
-        return [mail for mail in mails if f"To: {address}" in mail]
-
-    await until(lambda: bool(found()))
-    match = re.search(r"#\w+=(\S+)", found()[-1])
-    assert match is not None
-    return match[1]
-
-
-async def test_whoever_registers_and_follows_the_link_can_sign_in(api: Api, folder: Path) -> None:
-    registered = await ask(api, REGISTER, input=wanted("ada"))
-    early = await login(api, username="ada", password=PASSWORD)
-    verified = await ask(
-        api,
-        "mutation V($t: Secret!) { verifyEmail(input: {token: $t}) { __typename } }",
-        t=await mailed(folder, "ada@example.com"),
-    )
-    signed_in = await login(api, username="Ada", password=PASSWORD)
-    me = await ask(api, ME, bearer(signed_in["accessToken"]))
-
-    assert registered.data["register"] == {"__typename": "Registered", "email": "ada@example.com"}
-    assert early == {"__typename": "EmailNotVerified", "code": "EMAIL_NOT_VERIFIED"}
-    assert verified.data["verifyEmail"] == {"__typename": "EmailVerified"}
-    user = signed_in["user"]
-    assert (user["username"], user["role"], user["emailVerified"]) == ("ada", "USER", True)
-    assert me.data["me"]["id"] == user["id"]
 
 
 @pytest.mark.parametrize(
@@ -176,16 +101,6 @@ async def test_a_wrong_password_and_an_unknown_name_look_the_same(api: Api) -> N
     ]
 
     assert answers == [{"__typename": "LoginFailed", "code": "LOGIN_FAILED"}] * 3
-
-
-async def test_a_refresh_token_gives_the_next_pair(api: Api) -> None:
-    first = await login(api, **await known(api))
-
-    second = (await ask(api, REFRESH, input={"refreshToken": first["refreshToken"]})).data
-    me = await ask(api, ME, bearer(second["refresh"]["accessToken"]))
-
-    assert second["refresh"]["refreshToken"] not in (None, first["refreshToken"])
-    assert me.data["me"]["id"] == first["user"]["id"]
 
 
 async def test_a_password_is_no_part_of_a_document(api: Api) -> None:
@@ -305,69 +220,17 @@ async def test_a_profile_changes_where_it_is_told_to(api: Api) -> None:
     assert refused.data["updateProfile"] == {"field": "nickname"}
 
 
-async def test_another_password_ends_the_other_sessions(api: Api) -> None:
-    somebody = await known(api)
-    here, there = await login(api, **somebody), await login(api, **somebody)
-    change = """mutation C($old: Secret!, $new: Secret!) {
-      changePassword(input: {password: $old, newPassword: $new}) {
-        __typename ... on PasswordChanged { accessToken }
-      }
-    }"""
-    new = "another horse, another battery"
-
-    wrong = await ask(api, change, bearer(here["accessToken"]), old="wrong", new=new)
-    right = await ask(api, change, bearer(here["accessToken"]), old=PASSWORD, new=new)
-
-    assert wrong.data["changePassword"] == {"__typename": "WrongPassword"}
-    token = right.data["changePassword"]["accessToken"]
-    assert (await ask(api, ME, bearer(token))).data["me"]["username"] == somebody["username"]
-    assert (await ask(api, ME, bearer(there["accessToken"]))).status == 401
-    assert (await login(api, **somebody))["__typename"] == "LoginFailed"
-
-
-async def test_a_forgotten_password_is_set_anew_by_mail(api: Api, folder: Path) -> None:
-    somebody = await known(api, email="dora@example.com")
-    request = """mutation R($email: String!) {
-      requestPasswordReset(input: {email: $email}) { __typename ... on MailRequested { email } }
-    }"""
-    reset = """mutation S($t: Secret!, $p: Secret!) {
-      resetPassword(input: {token: $t, newPassword: $p}) { __typename }
-    }"""
-
-    asked = await ask(api, request, email="dora@example.com")
-    unknown = await ask(api, request, email="nobody@example.com")
-    token = await mailed(folder, "dora@example.com")
-    done = await ask(api, reset, t=token, p="new horse, new battery")
-    again = await ask(api, reset, t=token, p="new horse, new battery")
-
-    assert asked.data["requestPasswordReset"] == {
-        "__typename": "MailRequested",
-        "email": "dora@example.com",
-    }
-    assert unknown.data["requestPasswordReset"]["__typename"] == "MailRequested"
-    assert done.data["resetPassword"] == {"__typename": "PasswordReset"}
-    assert again.data["resetPassword"] == {"__typename": "TokenInvalid"}
-    somebody["password"] = "new horse, new battery"
-    assert (await login(api, **somebody))["__typename"] == "SignedIn"
-
-
-CREATE = """mutation C($input: CreateApiTokenInput!) {
-  createApiToken(input: $input) {
-    __typename ... on ApiTokenCreated { token apiToken { id name prefix scopes expiresAt } }
-    ... on InvalidInput { field }
-  }
-}"""
 TOKENS = "{ apiTokens { id name prefix scopes lastUsedAt } }"
 REVOKE = "mutation R($id: ID!) { revokeApiToken(input: {id: $id}) { __typename } }"
 
 
 async def test_a_token_for_a_program_is_shown_once_and_does_what_it_is_for(api: Api) -> None:
-    headers = await bearer_of(api.wired.shared.identity)
+    headers = await member(api)
 
-    made = (await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})).data
+    made = (await ask(api, CREATE, headers, input=TOKEN)).data
     token = made["createApiToken"]["token"]
     listed = await ask(api, TOKENS, bearer(token))
-    refused = await ask(api, CREATE, bearer(token), input={"name": "more", "scopes": ["READ"]})
+    refused = await ask(api, CREATE, bearer(token), input=TOKEN)
 
     (shown,) = listed.data["apiTokens"]
     assert (shown["name"], shown["scopes"]) == ("bot", ["READ"])
@@ -377,8 +240,8 @@ async def test_a_token_for_a_program_is_shown_once_and_does_what_it_is_for(api: 
 
 
 async def test_a_revoked_token_does_not_count(api: Api) -> None:
-    headers = await bearer_of(api.wired.shared.identity)
-    made = (await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})).data
+    headers = await member(api)
+    made = (await ask(api, CREATE, headers, input=TOKEN)).data
     token, made_id = made["createApiToken"]["token"], made["createApiToken"]["apiToken"]["id"]
 
     first, second = [await ask(api, REVOKE, headers, id=made_id) for _ in range(2)]
@@ -390,9 +253,9 @@ async def test_a_revoked_token_does_not_count(api: Api) -> None:
 
 @pytest.mark.parametrize("input", [{"name": " "}, {"scopes": []}, {"days": 0}, {"days": 367}])
 async def test_a_token_that_cannot_be_says_why(api: Api, input: dict[str, Any]) -> None:
-    headers = await bearer_of(api.wired.shared.identity)
+    headers = await member(api)
 
-    answer = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"], **input})
+    answer = await ask(api, CREATE, headers, input={**TOKEN, **input})
 
     assert answer.data["createApiToken"] == {
         "__typename": "InvalidInput",
@@ -402,10 +265,10 @@ async def test_a_token_that_cannot_be_says_why(api: Api, input: dict[str, Any]) 
 
 async def test_what_is_another_users_reads_as_not_found(api: Api) -> None:
     identity = api.wired.shared.identity
-    session = await session_of(identity)
+    session = await session_of(identity, password_hash=CHEAP.hash(PASSWORD))
     owner = bearer(session.access.text.get_secret_value())
     stranger, admin = await bearer_of(identity), await bearer_of(identity, Role.ADMIN)
-    made = (await ask(api, CREATE, owner, input={"name": "bot", "scopes": ["READ"]})).data
+    made = (await ask(api, CREATE, owner, input=TOKEN)).data
     token_id = made["createApiToken"]["apiToken"]["id"]
     node = "query N($id: ID!) { node(id: $id) { __typename id } }"
 
@@ -420,46 +283,14 @@ async def test_what_is_another_users_reads_as_not_found(api: Api) -> None:
     assert len((await ask(api, TOKENS, owner)).data["apiTokens"]) == 1
 
 
-async def test_one_time_codes_are_set_up_needed_and_turned_off(api: Api) -> None:
-    somebody = await known(api)
-    headers = bearer((await login(api, **somebody))["accessToken"])
-    enrol = """mutation E($p: Secret!) {
-      enrolSecondFactor(input: {password: $p}) {
-        __typename ... on SecondFactorEnrolled { secret uri }
-      }
-    }"""
-    confirm = """mutation C($c: Secret!) {
-      confirmSecondFactor(input: {code: $c}) {
-        __typename ... on SecondFactorConfirmed { recoveryCodes }
-      }
-    }"""
-    off = """mutation O($p: Secret!, $c: Secret!) {
-      turnOffSecondFactor(input: {password: $p, code: $c}) { __typename }
-    }"""
-
-    wrong = await ask(api, enrol, headers, p="x" * 1_000)
-    secret = (await ask(api, enrol, headers, p=PASSWORD)).data["enrolSecondFactor"]["secret"]
-    code = pyotp.TOTP(secret).at(NOW // 1000)
-    codes = (await ask(api, confirm, headers, c=code)).data["confirmSecondFactor"]["recoveryCodes"]
-    needed, refused = await login(api, **somebody), await login(api, **somebody, code="000000")
-    recovered = await login(api, **somebody, code=codes[0])
-    ended = await ask(api, off, headers, p=PASSWORD, c=codes[1])
-
-    assert wrong.data["enrolSecondFactor"] == {"__typename": "WrongPassword"}
-    assert (needed["__typename"], refused["__typename"]) == ("CodeNeeded", "WrongCode")
-    assert recovered["__typename"] == "SignedIn"
-    assert ended.data["turnOffSecondFactor"] == {"__typename": "SecondFactorTurnedOff"}
-    assert (await login(api, **somebody))["__typename"] == "SignedIn"
-
-
 async def test_a_new_role_counts_at_the_next_request(api: Api) -> None:
     identity = api.wired.shared.identity
     user = await added(identity.accounts, password_hash=CHEAP.hash(PASSWORD))
     headers = bearer((await login(api, username=user.username, password=PASSWORD))["accessToken"])
-    before = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})
+    before = await ask(api, CREATE, headers, input=TOKEN)
 
     await set_role(identity, None, user.username, Role.READ_ONLY, origin=Origin())
-    after = await ask(api, CREATE, headers, input={"name": "bot", "scopes": ["READ"]})
+    after = await ask(api, CREATE, headers, input=TOKEN)
 
     assert before.data["createApiToken"]["__typename"] == "ApiTokenCreated"
     assert after.codes == ["FORBIDDEN"]
@@ -468,10 +299,8 @@ async def test_a_new_role_counts_at_the_next_request(api: Api) -> None:
 async def test_tries_at_one_account_are_limited_wherever_they_come_from(
     embedded: EmbeddedServers, own_url: str, folder: Path
 ) -> None:
-    settings = settings_over(
-        embedded, own_url, data_dir=folder, rate_logins=20, trusted_proxies=("127.0.0.1",)
-    )
-    async with served(settings, clock=FixedClock(NOW)) as api:
+    settings = {"rate_logins": 20, "trusted_proxies": ("127.0.0.1",)}
+    async with identity_api(embedded, own_url, folder, **settings) as api:
 
         async def tried(name: str, address: str) -> httpx.Response:
             return await post(
@@ -496,9 +325,7 @@ async def test_mails_to_one_address_are_limited_too(
     request = (
         'mutation { requestPasswordReset(input: {email: "nobody@example.com"}) { __typename } }'
     )
-    async with served(
-        settings_over(embedded, own_url, data_dir=folder, rate_logins=40), clock=FixedClock(NOW)
-    ) as api:
+    async with identity_api(embedded, own_url, folder, rate_logins=40) as api:
         statuses = [(await post(api, request)).status_code for _ in range(3)]
 
     assert statuses == [200, 200, 429]
@@ -510,9 +337,7 @@ async def test_tries_at_ones_own_password_count_like_tries_to_sign_in(
     change = """mutation C($old: Secret!, $new: Secret!) {
       changePassword(input: {password: $old, newPassword: $new}) { __typename }
     }"""
-    async with served(
-        settings_over(embedded, own_url, data_dir=folder, rate_logins=20), clock=FixedClock(NOW)
-    ) as api:
+    async with identity_api(embedded, own_url, folder, rate_logins=20) as api:
         headers = await bearer_of(api.wired.shared.identity)
         answers = [
             await post(api, change, headers, old=f"guess {n}", new="new horse, new battery")

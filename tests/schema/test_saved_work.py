@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Engine, event
 
 from db.accounts.permissions import Role
+from db.accounts.repositories.layouts import ChartLayout
+from db.accounts.repositories.presets import IndicatorPreset
 from db.embedded.servers import EmbeddedServers
-from tests.api import settings_over
+from schema.node import global_id
+from schema.saved.layouts import LAYOUT as LAYOUT_TYPE
+from schema.saved.presets import PRESET as PRESET_TYPE
+from tests.accounts import NOW
+from tests.api import Asked, settings_over
 from tests.people import House, Person, housed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -35,10 +44,14 @@ SAVE_PRESET = f"""mutation ($input: SaveIndicatorPresetInput!) {{
     saveIndicatorPreset(input: $input) {{
     __typename ... on IndicatorPresetSaved {{ indicatorPreset {{ {PRESET} }} }} {FAILURE} {LARGE}
     ... on IndicatorPresetVersionConflict {{ current {{ {PRESET} }} }} }} }}"""
-DELETE_LAYOUT = f"""mutation ($id: ID!) {{ deleteChartLayout(input: {{id: $id}}) {{
-    __typename ... on ChartLayoutDeleted {{ id }} {FAILURE} }} }}"""
-DELETE_PRESET = f"""mutation ($id: ID!) {{ deleteIndicatorPreset(input: {{id: $id}}) {{
-    __typename ... on IndicatorPresetDeleted {{ id }} {FAILURE} }} }}"""
+DELETE_LAYOUT = f"""mutation ($id: ID!, $version: Int) {{
+    deleteChartLayout(input: {{id: $id, version: $version}}) {{
+    __typename ... on ChartLayoutDeleted {{ id }} {FAILURE}
+    ... on ChartLayoutVersionConflict {{ current {{ {LAYOUT} }} }} }} }}"""
+DELETE_PRESET = f"""mutation ($id: ID!, $version: Int) {{
+    deleteIndicatorPreset(input: {{id: $id, version: $version}}) {{
+    __typename ... on IndicatorPresetDeleted {{ id }} {FAILURE}
+    ... on IndicatorPresetVersionConflict {{ current {{ {PRESET} }} }} }} }}"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -162,6 +175,40 @@ async def test_a_layout_is_written_over_at_its_version_only(house: House) -> Non
     assert late["current"] == changed["chartLayout"]
 
 
+async def test_a_layout_is_deleted_at_the_version_that_was_named(house: House) -> None:
+    person = await house.person()
+    layout = (await saved(person, SAVE_LAYOUT, name="a", content=1))["chartLayout"]
+    over = {"id": layout["id"], "version": 1, "content": 2}
+    changed = (await saved(person, SAVE_LAYOUT, name="b", **over))["chartLayout"]
+
+    late = (await person.ask(DELETE_LAYOUT, id=layout["id"], version=1)).data["deleteChartLayout"]
+    kept = (await person.ask(LAYOUTS)).data["chartLayouts"]
+    gone = (await person.ask(DELETE_LAYOUT, id=layout["id"], version=2)).data["deleteChartLayout"]
+
+    assert (late["__typename"], late["current"]) == ("ChartLayoutVersionConflict", changed)
+    assert kept == [changed]
+    assert gone == {"__typename": "ChartLayoutDeleted", "id": layout["id"]}
+    assert (await person.ask(LAYOUTS)).data["chartLayouts"] == []
+
+
+async def test_a_preset_is_deleted_at_the_version_that_was_named(house: House) -> None:
+    person = await house.person()
+    named = {"indicator": "rsi", "name": "slow"}
+    preset = (await saved(person, SAVE_PRESET, content=1, **named))["indicatorPreset"]
+    over = {**named, "id": preset["id"], "version": 1, "content": 2}
+    changed = (await saved(person, SAVE_PRESET, **over))["indicatorPreset"]
+
+    late = (await person.ask(DELETE_PRESET, id=preset["id"], version=1)).data
+    kept = (await person.ask(PRESETS)).data["indicatorPresets"]
+    gone = (await person.ask(DELETE_PRESET, id=preset["id"])).data["deleteIndicatorPreset"]
+
+    conflict = late["deleteIndicatorPreset"]
+    assert conflict["__typename"] == "IndicatorPresetVersionConflict"
+    assert conflict["current"] == changed
+    assert kept == [changed]
+    assert gone == {"__typename": "IndicatorPresetDeleted", "id": preset["id"]}
+
+
 async def test_to_write_over_takes_a_version(house: House) -> None:
     person = await house.person()
     layout = (await saved(person, SAVE_LAYOUT, name="a", content=1))["chartLayout"]
@@ -198,10 +245,25 @@ async def test_layouts_and_presets_have_bounds(house: House) -> None:
     assert (preset["__typename"], preset["limit"]) == ("ContentTooLarge", 16_384)
 
 
+async def filled(house: House, person: Person, kind: str, count: int, content: Any) -> UUID:
+    """Save so many layouts or presets at once, and return the id of the last."""
+    assert person.user is not None
+    async with house.identity.accounts.transaction() as transaction:
+        for number in range(count):
+            ids = {"id": uuid4(), "user_id": person.user.id, "name": str(number)}
+            times = {"version": 1, "created_at": NOW, "updated_at": NOW}
+            if kind == LAYOUT_TYPE:
+                every = {"instrument": None, "is_default": False, **ids, **times}
+                await transaction.layouts.add(ChartLayout(content=content, **every))
+            else:
+                every = {"indicator": "ema", **ids, **times}
+                await transaction.presets.add(IndicatorPreset(content=content, **every))
+    return ids["id"]
+
+
 async def test_nobody_has_more_layouts_than_one_may(house: House) -> None:
     person = await house.person()
-    for number in range(100):
-        await saved(person, SAVE_LAYOUT, name=str(number), content=number)
+    await filled(house, person, LAYOUT_TYPE, 100, 0)
 
     result = await saved(person, SAVE_LAYOUT, name="one more", content=0)
 
@@ -279,3 +341,78 @@ async def test_who_only_reads_the_market_saves_their_own_work(house: House) -> N
 
     assert result["__typename"] == "ChartLayoutSaved"
     assert (await house.stranger.ask(LAYOUTS)).codes == ["UNAUTHENTICATED"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutation", "given", "size", "most"),
+    [
+        (LAYOUT_TYPE, SAVE_LAYOUT, {}, 131_072, 4_194_304),
+        (PRESET_TYPE, SAVE_PRESET, {"indicator": "ema"}, 16_384, 1_048_576),
+    ],
+)
+async def test_all_that_one_saves_has_a_bound_together(
+    house: House, kind: str, mutation: str, given: dict[str, str], size: int, most: int
+) -> None:
+    person, other = await house.person(), await house.person()
+    content = "x" * (size - 2)  # and the quotation marks
+    last = global_id(kind, str(await filled(house, person, kind, most // size, content)))
+    more = given | {"name": "more", "content": 1}
+
+    refused = await saved(person, mutation, **more)
+    less = await saved(person, mutation, id=last, version=1, **(more | {"name": "less"}))
+    again = await saved(person, mutation, **more)
+    others = await saved(other, mutation, **more)
+
+    assert (refused["__typename"], refused["code"]) == ("ContentTooLarge", "TOO_LARGE")
+    assert (refused["size"], refused["limit"]) == (most + 1, most)
+    assert {each["__typename"] for each in (less, again, others)} == {f"{kind}Saved"}
+
+
+async def test_a_document_is_answered_under_some_names_and_not_under_hundreds(house: House) -> None:
+    person = await house.person()
+    layout = (await saved(person, SAVE_LAYOUT, name="a", content="x" * 131_000))["chartLayout"]
+
+    async def ask(times: int) -> Asked:
+        names = " ".join(f"a{n}: content" for n in range(times))
+        return await person.ask(
+            f"query ($id: ID!) {{ node(id: $id) {{ ... on ChartLayout {{ {names} }} }} }}",
+            id=layout["id"],
+        )
+
+    some, hundreds = await ask(20), await ask(200)
+
+    assert some.data["node"] == {f"a{n}": "x" * 131_000 for n in range(20)}
+    assert hundreds.body["data"] == {"node": None}
+    assert hundreds.codes == ["COST_EXCEEDED"]
+    assert len(hundreds.body["errors"]) == 1
+
+
+@contextmanager
+def reads_of(table: str) -> Iterator[list[str]]:
+    """Yield the statements that read *table* meanwhile."""
+    found: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("SELECT") and table in statement:
+            found.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_what_is_asked_for_under_many_names_is_read_once(house: House) -> None:
+    person = await house.person()
+    layout = (await saved(person, SAVE_LAYOUT, name="a", content={"b": [1, 2]}))["chartLayout"]
+    lists = " ".join(f"a{n}: chartLayouts {{ id content }}" for n in range(7))
+    nodes = " ".join(f"b{n}: node(id: $id) {{ id }}" for n in range(7))
+
+    with reads_of("user_chart_layouts") as reads:
+        answer = await person.ask(f"query ($id: ID!) {{ {lists} {nodes} }}", id=layout["id"])
+
+    shown = {"id": layout["id"], "content": {"b": [1, 2]}}
+    assert [answer.data[f"a{n}"] for n in range(7)] == [[shown]] * 7
+    assert [answer.data[f"b{n}"] for n in range(7)] == [{"id": layout["id"]}] * 7
+    assert len(reads) == 2

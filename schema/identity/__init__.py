@@ -1,0 +1,1 @@
+"""Who asks, as clients see it: a file for each subject, with its types, inputs and fields."""

@@ -10,8 +10,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +26,7 @@ from db.accounts.schema import MIGRATION_SECONDS, migrate_accounts, verify_accou
 from db.encryption import KeyRing, keys_in
 from market.clock import Clock
 from market.errors import UnknownName
+from resolvers.audit import forget_old
 from resolvers.identity.housekeeping import EVERY_SECONDS, prune
 from resolvers.identity.identity import CredentialProbe, CredentialUsers, Identity
 from resolvers.identity.passwords import Passwords
@@ -31,6 +34,7 @@ from resolvers.identity.rules import Rules
 from web.background import Background
 from web.key_file import keys_of, reread_keys
 from web.mail import Delivery, FolderDelivery, Post, SmtpDelivery
+from web.production import accounts_insecurities
 from web.settings import Settings, WrongSettings
 from web.tokens import JwtTokens
 
@@ -60,7 +64,7 @@ class NoVenues:
         return ()
 
     async def probe(
-        self, service: str, secrets: CredentialSecrets, *, testnet: bool
+        self, service: str, secrets: CredentialSecrets, *, testnet: bool, user_id: UUID
     ) -> Sequence[str]:
         raise UnknownName("service", service, field="service")
 
@@ -110,7 +114,11 @@ async def open_accounts(
             credential_users=credential_users,
         )
         stack.push_async_callback(identity.aclose)
-        await stack.enter_async_context(background.running(_keep_house(identity), name="accounts"))
+        days = settings.audit_retention
+        kept = timedelta(days=days) if days is not None else None
+        await stack.enter_async_context(
+            background.running(_keep_house(identity, kept), name="accounts")
+        )
         await stack.enter_async_context(background.running(post.run(), name="mail"))
         stack.push_async_callback(post.drain, _MAIL_SECONDS)
         yield AccountsParts(identity, engine, ring)
@@ -139,16 +147,7 @@ def _keys(
 
 
 def _check_production(settings: Settings) -> None:
-    if settings.env != "production":
-        return
-    lines = [
-        f"{name.upper()}: must be set in production."
-        for name in ("encryption_keys", "token_keys", "public_url")
-        if getattr(settings, name) is None
-    ]
-    if settings.public_url is not None and not settings.public_url.startswith("https://"):
-        lines.append(f"PUBLIC_URL={settings.public_url}: must be https:// in production.")
-    if lines:
+    if settings.in_production and (lines := list(accounts_insecurities(settings))):
         raise WrongSettings("\n".join(lines))
 
 
@@ -165,10 +164,12 @@ def _public_url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-async def _keep_house(identity: Identity) -> None:
+async def _keep_house(identity: Identity, audit_kept: timedelta | None) -> None:
     while True:
         await asyncio.sleep(EVERY_SECONDS)
         try:
             await prune(identity)
+            if audit_kept is not None and (removed := await forget_old(identity, audit_kept)):
+                log.info("Lines of the audit log that were too old, and removed: %d", removed)
         except AccountsUnavailable as error:
             log.warning("What is over stays for another hour: %s", error)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
@@ -36,6 +38,7 @@ from web.live.origin import Origins
 from web.meter import ChainMeter
 from web.metrics import Metrics, metrics_route
 from web.persisted import KnownDocuments, PersistedQueries
+from web.request_ids import current_request_id
 from web.settings import Settings
 from web.trusted import trusted_documents
 
@@ -46,14 +49,14 @@ _PERSISTED_FOR = timedelta(days=7)
 def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     """Return the application over what is wired. Its state has `live`, to be drained at the end."""
     settings = wired.settings
-    production = settings.env == "production"
-    documents = Documents(introspection=settings.introspection, suggestions=not production)
+    production = settings.in_production
+    documents = Documents(introspection=settings.tells_schema, suggestions=not production)
     schema = build_schema([documents.extension], suggestions=not production)
     gate = _gate(wired, schema)
     meter = ChainMeter(metrics)
-    persisted = _known_documents(wired, documents, schema)
+    persisted = _known_documents(wired, documents, schema, gate)
     https = (settings.public_url or "").startswith("https://")
-    door = Door(wired.shared.identity, gate, secure=https)
+    door = Door(wired.shared.identity.checks, gate, secure=https)
     attempts = AccountAttempts(gate)
     executions = Executions(
         schema=schema,
@@ -61,7 +64,7 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
         context=lambda caller: Context(
             wired.shared, caller, attempts=attempts, takes_fragments=True
         ),
-        format_error=format_error,
+        format_error=told_error,
         persisted=persisted,
         gate=gate,
         door=door,
@@ -78,7 +81,7 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
         schema=schema,
         documents=documents,
         context=lambda _: executions.context(ANYBODY),
-        format_error=format_error,
+        format_error=told_error,
         persisted=persisted,
         metrics=metrics,
         hot=HotRequests(wired.shared, documents, schema.core, meter=meter, gate=gate),
@@ -93,12 +96,21 @@ def build_app(wired: Wired, metrics: Metrics) -> Starlette:
     served: list[BaseRoute] = [Route("/graphql", endpoint), WebSocketRoute("/graphql", live)]
     if not settings.role.answers:
         served = []
-    elif settings.graphiql:
+    elif settings.shows_graphiql:
         served += graphiql_routes(BUNDLE)
     around = middleware(settings.allowed_origins or (), strict_transport=production)
     app = Starlette(routes=[*served, *told], middleware=around)
     app.state.live = live
     return app
+
+
+def told_error(error: GraphQLError) -> dict[str, Any]:
+    """Return *error* as the client may see it; one that says nothing names its request."""
+    shown = format_error(error)
+    extensions = shown.get("extensions")
+    if extensions and "errorId" in extensions and (named := current_request_id()) is not None:
+        extensions["requestId"] = named
+    return shown
 
 
 def live_limits(settings: Settings) -> LiveLimits:
@@ -129,12 +141,14 @@ def _gate(wired: Wired, schema: BargraphSchema) -> Gate:
     )
 
 
-def _known_documents(wired: Wired, documents: Documents, schema: BargraphSchema) -> KnownDocuments:
+def _known_documents(
+    wired: Wired, documents: Documents, schema: BargraphSchema, gate: Gate
+) -> KnownDocuments:
     settings = wired.settings
     if settings.trusted_documents is not None:
         return trusted_documents(settings.trusted_documents, documents, schema.core)
     prefix = f"{settings.redis_prefix}persisted:"
-    return PersistedQueries(wired.redis, prefix=prefix, ttl=_PERSISTED_FOR)
+    return PersistedQueries(wired.redis, prefix=prefix, ttl=_PERSISTED_FOR, admit=gate.registers)
 
 
 def _watch(wired: Wired, metrics: Metrics) -> None:
@@ -177,4 +191,11 @@ def _watch(wired: Wired, metrics: Metrics) -> None:
         metrics.watch_aggregates("failing_jobs", lambda: refresher.standing.failing_jobs)
         metrics.watch_aggregates("refreshed", lambda: refresher.refreshes)
         metrics.watch_aggregates("failed", lambda: refresher.failures)
+    store = wired.shared.store
+    metrics.watch_retention("too_old", lambda: store.too_old)
+    if (pruner := wired.pruner) is not None:
+        metrics.watch_retention("bars", lambda: pruner.bars)
+        metrics.watch_retention("chunks", lambda: pruner.chunks)
+        metrics.watch_retention("postponed", lambda: pruner.postponed)
+        metrics.watch_retention("failed", lambda: pruner.failures)
     metrics.watch_cache("encoded", lambda: wired.shared.encoder.kept_bytes)

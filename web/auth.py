@@ -8,31 +8,27 @@ looked at, since URLs end up in logs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC
 from email.utils import format_datetime
-from hashlib import sha256
 from typing import Any, ClassVar, Protocol
 
 from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
 from db.accounts.errors import AccountsUnavailable
-from market.lru import LRU
 from resolvers.callers import Caller
 from resolvers.identity.failures import Unauthenticated
 from resolvers.identity.principal import Claims, Principal
 from schema.context import RefreshCookie
+from web.callers import with_agent
 from web.graphql_request import RequestRefused
 from web.limits.gate import Gate
 from web.limits.rates import Group
+from web.request_ids import current_request_id
 
 COOKIE = "bargraph_refresh"
 _NAME = "authorization"
 _PATH = "/graphql"
-_MOST_KNOWN = 20_000
-_LONGEST_AGENT = 200
-_LONGEST_ID = 64
 
 
 class TokenRefused(RequestRefused):
@@ -50,7 +46,15 @@ class TokenRefused(RequestRefused):
 
 
 class Authenticates(Protocol):
-    """Knows tokens, and whether they still count; both may raise `AccountsUnavailable`."""
+    """Knows tokens, and whether they still count; to ask may raise `AccountsUnavailable`."""
+
+    def lately(self, bearer: str) -> Principal | None:
+        """Return who shows a token, if that was found out a moment ago."""
+        ...
+
+    def is_read(self, bearer: str) -> bool:
+        """Whether a token was read before."""
+        ...
 
     async def authenticate(self, bearer: str) -> Principal:
         """Return who shows a token. Raises `Unauthenticated`."""
@@ -71,49 +75,42 @@ class Door:
         self._identity = identity
         self._gate = gate
         self._secure = secure
-        self._known: LRU[bytes, Claims] = LRU(max_count=_MOST_KNOWN)
 
-    async def of_request(
-        self, asked: HTTPConnection, caller: Caller
-    ) -> tuple[Caller, RefreshCookie]:
-        """Return *caller* as whom its headers prove, and the cookie that came along.
+    async def of_request(self, asked: HTTPConnection, caller: Caller) -> Caller:
+        """Return *caller* as whom its headers prove. Raises `TokenRefused`, `RateLimited`."""
+        shown = [value for name, value in asked.scope["headers"] if name == b"authorization"]
+        if not shown:
+            return caller
+        if len(shown) > 1:
+            raise TokenRefused
+        if not shown[0]:
+            return caller
+        header = shown[0].decode("latin-1")
+        try:
+            # Most requests end here, so it is the short way that is written out.
+            principal = self._identity.lately(header[7:]) if header[:7] == "Bearer " else None
+            principal = principal or await self._proved(header, caller)
+        except AccountsUnavailable as away:
+            return caller._replace(doubt=away)
+        return Caller(caller.local, caller.address, caller.agent, caller.request_id, principal)
 
-        Raises `TokenRefused`, `RateLimited`.
+    def along(self, asked: HTTPConnection, caller: Caller) -> tuple[Caller, RefreshCookie]:
+        """Return *caller* with what else its headers say of it, and the cookie that came along.
+
+        Market data is answered without.
         """
-        shown, agent, request_id, cookies = [], None, None, False
-        deliberate = False
-        for name, value in asked.scope["headers"]:  # each look-up by name would go through all
-            if name == b"authorization":
-                shown.append(value)
-            elif name == b"user-agent":
-                agent = value.decode("latin-1")[:_LONGEST_AGENT]
-            elif name == b"x-request-id":
-                request_id = value.decode("latin-1")[:_LONGEST_ID]
-            elif name == b"cookie":
-                cookies = True
-            elif name == b"x-requested-with":
-                deliberate = True
         cookie = RefreshCookie()
-        if cookies and deliberate:
+        if "x-requested-with" in asked.headers:
             # No form and no image of another site can send that header; browsers ask us first.
             text = asked.cookies.get(COOKIE)
             cookie.sent = SecretStr(text) if text else None
-        if len(shown) > 1:
-            raise TokenRefused
-        principal, doubt = None, None
-        if shown and shown[0]:
-            try:
-                principal = await self._proved(shown[0].decode("latin-1"), caller)
-            except AccountsUnavailable as away:
-                doubt = away
-        # `replace` would take three times as long.
-        known = Caller(caller.local, caller.address, agent, request_id, principal, doubt)
-        return known, cookie
+        return with_agent(caller, asked)._replace(request_id=current_request_id()), cookie
 
     async def of_payload(self, caller: Caller, payload: dict[str, Any] | None) -> Caller:
         """Return *caller* as whom the payload of its `connection_init` proves.
 
-        Raises `TokenRefused`, also while nobody can say, and `RateLimited`.
+        While nobody can say, it stays open who that is (see `again`). Raises `TokenRefused`,
+        `RateLimited`.
         """
         shown = [value for name, value in (payload or {}).items() if name.lower() == _NAME]
         shown = [value for value in shown if value not in (None, "")]
@@ -121,22 +118,34 @@ class Door:
             return caller
         if len(shown) > 1 or not isinstance(shown[0], str):
             raise TokenRefused
-        try:
-            return replace(caller, principal=await self._proved(shown[0], caller))
-        except AccountsUnavailable:
-            raise TokenRefused from None
+        return await self._perhaps_proved(SecretStr(shown[0]), caller)
 
     async def again(self, caller: Caller) -> Caller:
-        """Return what *caller* is now, some time after it came in."""
+        """Return what *caller* is now, some time after it came in.
+
+        Raises `TokenRefused`, `RateLimited` for one of whom that was in doubt.
+        """
+        if caller.shown is not None and caller.principal is None:
+            return await self._perhaps_proved(caller.shown, caller)
         if caller.principal is None:
             return caller
         try:
             principal = await self._identity.check(caller.principal.claims)
         except Unauthenticated:
-            return replace(caller, principal=None)
+            return caller._replace(principal=None)
         except AccountsUnavailable as away:
-            return replace(caller, principal=None, doubt=away)
-        return replace(caller, principal=principal)
+            return caller._replace(principal=None, doubt=away)
+        return caller._replace(principal=principal)
+
+    async def _perhaps_proved(self, header: SecretStr, caller: Caller) -> Caller:
+        """Return *caller* as whom *header* proves, or in doubt. Raises `TokenRefused`,
+        `RateLimited`.
+        """
+        try:
+            principal = await self._proved(header.get_secret_value(), caller)
+        except AccountsUnavailable as away:
+            return caller._replace(doubt=away, shown=header)
+        return caller._replace(principal=principal, doubt=None, shown=None)
 
     async def _proved(self, header: str, caller: Caller) -> Principal:
         """Raises `TokenRefused`, `RateLimited`, `AccountsUnavailable`."""
@@ -144,19 +153,13 @@ class Door:
         bearer = bearer.strip()
         if scheme.lower() != "bearer" or not bearer:
             raise TokenRefused
-        digest = sha256(bearer.encode("utf-8", "surrogatepass")).digest()
-        claims = self._known.get(digest)
         try:
-            if claims is not None:
-                return await self._identity.check(claims)
-            # A signature or a database is asked for it: as often as anybody may ask anything.
-            await self._gate.stranger(caller)
-            principal = await self._identity.authenticate(bearer)
+            if not self._identity.is_read(bearer):
+                # A signature or a database is asked for it: as often as anybody may ask anything.
+                await self._gate.stranger(caller)
+            return await self._identity.authenticate(bearer)
         except Unauthenticated:
-            self._known.pop(digest)
             raise TokenRefused from None
-        self._known.put(digest, principal.claims)
-        return principal
 
     def cookie_header(self, cookie: RefreshCookie) -> str | None:
         """Return the `Set-Cookie` that keeps or ends a refresh token, None to leave it as it is."""

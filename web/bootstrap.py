@@ -31,6 +31,7 @@ from db.candles import CandleStore
 from db.embedded.servers import EmbeddedServers, embedded_servers
 from db.migrations import TIMESCALE, migrate, mode_of
 from db.pool import open_pool
+from db.pruner import Pruner
 from db.timescale import Refresher
 from market.clock import Clock
 from plugins.alpaca import AlpacaProvider, Keys
@@ -38,7 +39,7 @@ from plugins.alpaca.key_check import AlpacaKeyCheck
 from plugins.base import Provider
 from plugins.ccxt_exchange import CcxtProvider
 from plugins.ccxt_exchange.key_check import CcxtKeyCheck
-from plugins.credentials import ChecksCredentials
+from plugins.credentials import ChecksCredentials, SharesTurns
 from plugins.registry import Factory, ProviderContext, Registry, open_registry
 from plugins.replay.clock import Anchor, dataset_id
 from plugins.replay.provider import ReplayProvider
@@ -58,6 +59,7 @@ from web.jobs.engine import JOB_CONNECTIONS, JobQueue
 from web.live_wiring import Links, LiveParts, open_live
 from web.process_name import process_name
 from web.redis_connections import redis_client
+from web.retention_wiring import open_pruner
 from web.settings import Role, Settings
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ class Wired:
     backfills: BackfillParts
     ingest: IngestCounts
     refresher: Refresher | None = None
+    pruner: Pruner | None = None
 
 
 @asynccontextmanager
@@ -135,7 +138,10 @@ async def wire(
                 database_url,
                 clock=clock,
                 background=background,
-                probe=VenueProbe(_key_checks(settings) if key_checks is None else key_checks),
+                probe=VenueProbe(
+                    _key_checks(settings, registry) if key_checks is None else key_checks,
+                    clock=clock,
+                ),
             )
         )
         shared, cache, live, backfills = await stack.enter_async_context(
@@ -163,13 +169,23 @@ async def wire(
                 settle_ms=int(settings.settle * 1000),
             )
         )
-        refresher = None
+        refresher, pruner = None, None
         if settings.role.runs_jobs:
             await stack.enter_async_context(background.running(jobs.run(), name="jobs"))
             if await mode_of(database_url) == TIMESCALE:
                 refresher = Refresher(database_url)
                 await stack.enter_async_context(
                     background.running(refresher.run(), name="aggregates")
+                )
+            if settings.retention is not None:
+                pruner = await stack.enter_async_context(
+                    open_pruner(
+                        database_url,
+                        settings.retention,
+                        registry=registry,
+                        clock=clock,
+                        background=background,
+                    )
                 )
         yield Wired(
             settings,
@@ -185,6 +201,7 @@ async def wire(
             backfills,
             ingest,
             refresher,
+            pruner,
         )
 
 
@@ -319,6 +336,7 @@ async def open_chain(
     )
     aggregates = Aggregates(store, registry)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(cache.sent)
         fetcher = Fetcher(
             store,
             Handover(redis, prefix=settings.redis_prefix, ttl=30),
@@ -377,14 +395,19 @@ def _factories(settings: Settings, pool: asyncpg.Pool) -> dict[str, Factory]:
     return factories
 
 
-def _key_checks(settings: Settings) -> dict[str, ChecksCredentials]:
+def _key_checks(settings: Settings, registry: Registry) -> dict[str, ChecksCredentials]:
     """Return the venues that users' keys may be for, each with what tries them there.
 
     Whether the server has keys of its own for market data makes no difference.
     """
+    shared = {
+        entry.name: entry.provider
+        for entry in registry.entries()
+        if entry.provider is not None and isinstance(entry.provider, SharesTurns)
+    }
     checks: dict[str, ChecksCredentials] = {"alpaca": AlpacaKeyCheck()}
     for name in settings.ccxt_exchanges:
-        checks.setdefault(name, CcxtKeyCheck(name))
+        checks.setdefault(name, CcxtKeyCheck(name, shares=shared.get(name)))
     return checks
 
 

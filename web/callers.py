@@ -20,6 +20,8 @@ from web.limits.proxies import Proxies, counted_as
 _OF_PROXIES = {b"forwarded", b"via", b"x-real-ip", b"cf-connecting-ip", b"true-client-ip"}
 _PREFIX_OF_PROXIES = b"x-forwarded-"
 _LONGEST_NAME = 255
+_LONGEST_AGENT = 200
+"""Characters kept of what a program calls itself."""
 _NO_PROXIES = Proxies()
 
 
@@ -39,6 +41,12 @@ def caller_of(asked: HTTPConnection, proxies: Proxies = _NO_PROXIES) -> Caller:
     else:
         address = counted_as(peer)
     return Caller(local=is_loopback(peer) and _is_direct(asked), address=address)
+
+
+def with_agent(caller: Caller, asked: HTTPConnection) -> Caller:
+    """Return *caller* with what its program calls itself."""
+    agent = asked.headers.get("user-agent")
+    return caller if agent is None else caller._replace(agent=agent[:_LONGEST_AGENT])
 
 
 def _is_direct(asked: HTTPConnection) -> bool:

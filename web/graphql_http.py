@@ -6,7 +6,7 @@ processing all take part. Every answer, refusals included, is a GraphQL response
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from time import perf_counter
@@ -35,7 +35,6 @@ from web.callers import caller_of
 from web.documents import (
     Documents,
     Operation,
-    OperationNotDetermined,
     as_mistake,
     find_operation,
     was_aborted,
@@ -84,9 +83,9 @@ class _Call:
     text: str
     digest: str | None
     caller: Caller
-    cookie: RefreshCookie
     framing: Framing | None
     streams_all: bool
+    cookie: RefreshCookie = field(default_factory=RefreshCookie)
 
 
 @dataclass(slots=True)
@@ -208,8 +207,10 @@ class GraphQLEndpoint:
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type, exchange.outcome = operation.type.value, "ok"
             if call.digest is not None:
-                await self._persisted.register(call.digest, call.text)
+                await self._persisted.register(call.digest, call.text, call.caller)
             return _with_cost({"data": again.data}, again.cost)
+        if self._door is not None:
+            call.caller, call.cookie = self._door.along(request, call.caller)
         try:
             found = await self._find(call)
         except GraphQLError as error:
@@ -220,6 +221,8 @@ class GraphQLEndpoint:
             self._refuse_foreign(request)
         streams = call.streams_all or operation.type is OperationType.SUBSCRIPTION
         if streams and self._live is not None and call.framing is not None:
+            if self._gate is not None:
+                await self._gate.opened(call.caller)
             counted = replace(call.asked, query=call.text, counted=True)
             response = self._live.stream(request, counted, call.framing, call.caller)
             exchange.type, exchange.outcome = operation.type.value, "ok"
@@ -246,39 +249,38 @@ class GraphQLEndpoint:
             if framing is None:
                 raise
             streams_all, exchange.media_type = True, MODERN
-        asked = await read_request(
-            request, max_body=self._max_body, body_timeout=self._body_timeout
-        )
+        caller = self._gate.caller(request) if self._gate is not None else caller_of(request)
+        try:
+            asked = await read_request(
+                request, max_body=self._max_body, body_timeout=self._body_timeout
+            )
+        except RequestRefused:
+            if self._gate is not None:
+                await self._gate.stranger(caller)
+            raise
+        if self._door is not None:
+            caller = await self._door.of_request(request, caller)
+        if self._gate is not None:
+            await self._gate.enter(caller, asked.query)
         check_variables(asked.variables)
         text, digest = await self._persisted.resolve(asked)
-        caller = self._gate.caller(request) if self._gate is not None else caller_of(request)
-        cookie = RefreshCookie()
-        if self._door is not None:
-            caller, cookie = await self._door.of_request(request, caller)
-        if self._gate is not None:
-            opens = framing is not None and (streams_all or "subscription" in text)
-            await self._gate.enter(caller, text, opens=opens)
-        return _Call(asked, text, digest, caller, cookie, framing, streams_all)
+        return _Call(asked, text, digest, caller, framing, streams_all)
 
     async def _again(self, call: _Call) -> Again | Failures:
         if self._hot is None or call.streams_all:
             return {}
-        async with self._timed():
+        with self._timed():
             return await self._hot.again(call.text, call.asked, call.caller)
 
     async def _find(self, call: _Call) -> _Found:
         """Return the operation that is asked for. Raises `GraphQLError`, `RequestRefused`."""
-        try:
-            document = self._documents.parse(call.text)
-            operation = find_operation(document, call.asked.operation_name)
-        except (GraphQLError, OperationNotDetermined):
-            if self._gate is not None:
-                await self._gate.tries(call.caller, call.text, None)
-            raise
+        document = self._documents.parse(call.text)
+        operation = find_operation(document, call.asked.operation_name)
         node = get_operation_ast(document, operation.name)
         assert node is not None
         if self._gate is not None:
-            await self._gate.tries(call.caller, call.text, (document, node))
+            named = call.asked.query is None
+            await self._gate.changes(call.caller, document, node, named=named)
         return _Found(document, operation, node)
 
     async def _execute(
@@ -295,7 +297,7 @@ class GraphQLEndpoint:
         if isinstance(context, Context):
             context.failed.update(failed)
             context.caller, context.cookie = call.caller, call.cookie
-        async with self._timed():
+        with self._timed():
             result = await self._schema.execute(
                 call.text,
                 variable_values=call.asked.variables,
@@ -310,12 +312,12 @@ class GraphQLEndpoint:
             exchange.operation = self._metrics.operation(operation.name)
             exchange.type = operation.type.value
             if call.digest is not None:
-                await self._persisted.register(call.digest, call.text)
+                await self._persisted.register(call.digest, call.text, call.caller)
             if self._hot is not None and isinstance(context, Context):
                 self._hot.learn(call.text, call.asked, operation, context, result, cost)
         return _with_cost(self._payload(exchange, result), cost)
 
-    def _timed(self) -> AbstractAsyncContextManager[None]:
+    def _timed(self) -> AbstractContextManager[None]:
         return self._gate.timed() if self._gate is not None else nullcontext()
 
     def _refuse_foreign(self, request: Request) -> None:

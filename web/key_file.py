@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from db.encryption import WeakKey, key_text, keys_in, new_key
+from db.embedded.lock import FileLock
+from db.encryption import WeakKey, key_id_of, key_text, keys_in, new_key
 from market.errors import BargraphError
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,18 @@ class KeyFileUnusable(BargraphError):
     """A file of keys that cannot be read, holds none, or is open to others than its owner."""
 
     code: ClassVar[str] = "KEY_FILE_UNUSABLE"
+
+
+class KeyUnsettled(BargraphError):
+    """The newest key is so new that what the one before encrypted may not be committed yet."""
+
+    code: ClassVar[str] = "KEY_UNSETTLED"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "A server may still be writing under the key that was the newest before. "
+            f"Run this again in {math.ceil(seconds)} s."
+        )
 
 
 class KeysAway(BargraphError):
@@ -71,15 +86,45 @@ def reread_keys(path: Path) -> tuple[bytes, ...]:
         raise KeysAway from None
 
 
-def add_key(path: Path, *, keep: int | None = None) -> None:
-    """Put a new key before the others in *path*, and keep *keep* keys at most."""
-    keys = (new_key(), *(read_keys(path) if path.exists() else ()))
-    _put_in_place(path, keys[:keep], replace=True)
+def add_key(path: Path) -> None:
+    """Put a new key before the others in *path*. Raises `KeyFileUnusable`."""
+    keys_of(path)
+    with _changing(path):
+        _put_in_place(path, [new_key(), *read_keys(path)], replace=True)
 
 
-def keep_keys(path: Path, keys: Sequence[bytes]) -> None:
-    """Let *path* hold *keys* and nothing else."""
-    _put_in_place(path, keys, replace=True)
+def drop_keys(
+    path: Path, in_use: Collection[str], *, now: float, settled: float
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take keys out of *path* that are not the newest and whose names are not *in_use*.
+
+    Return the names of those that are gone and of those that are left. Something may have been
+    encrypted under the key that was the newest before and not be committed yet, where nobody counts
+    it. So nothing is taken out until the newest key is *settled* seconds old at *now*, a time since
+    the epoch. Raises `KeyFileUnusable`, `KeyUnsettled`.
+    """
+    with _changing(path):
+        keys = read_keys(path)
+        kept = [key for key in keys if key == keys[0] or key_id_of(key) in in_use]
+        if len(kept) < len(keys):
+            left = path.stat().st_mtime + settled - now
+            if left > 0:
+                raise KeyUnsettled(left)
+            _put_in_place(path, kept, replace=True)
+    gone = (key_id_of(key) for key in keys if key not in kept)
+    return tuple(gone), tuple(key_id_of(key) for key in kept)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Let nobody else change *path*: of two who read it and write it, one would lose a key."""
+    try:
+        lock = FileLock(path.with_name(f"{path.name}.lock"))
+    except OSError as error:
+        raise KeyFileUnusable(f"{path} cannot be locked ({type(error).__name__}).") from None
+    with lock:
+        lock.acquire()
+        yield
 
 
 def _put_in_place(path: Path, keys: Sequence[bytes], *, replace: bool) -> None:

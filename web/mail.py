@@ -10,9 +10,11 @@ import asyncio
 import logging
 import os
 import secrets
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -26,8 +28,12 @@ from resolvers.identity.principal import Mail
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 1_000
-_PAUSES = (1.0, 5.0, 25.0)
-"""Seconds between the tries of one mail."""
+_MOST_DEFERRED = 500
+"""With more that wait, one that is refused is given up: the others need the room."""
+_PAUSES = (1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0)
+"""Seconds between the tries of one mail. Servers that do not know us yet want some minutes."""
+_FOR_GOOD = 500
+"""From here on a reply of SMTP says that trying again is of no use."""
 _SMTP_SECONDS = 20.0
 _MOST_KEPT = 1_000
 
@@ -40,68 +46,129 @@ class Delivery(Protocol):
         ...
 
 
+@dataclass(order=True, slots=True)
+class _Letter:
+    """A mail on its way. *due* is when to try next, by the clock of the loop."""
+
+    due: float
+    number: int
+    mail: Mail = field(compare=False)
+    message_id: str = field(compare=False)
+    tries: int = field(default=0, compare=False)
+
+
 class Post:
-    """Mails on their way, one at a time; a `Mailer`."""
+    """Mails on their way, one at a time; a `Mailer`.
+
+    One that is refused for now is tried again after a while, and the others go on meanwhile.
+    """
 
     def __init__(self, delivery: Delivery, *, sender: str, clock: Clock) -> None:
         self._delivery = delivery
         self._sender = sender
         self._clock = clock
-        self._waiting: asyncio.Queue[Mail] = asyncio.Queue(_MOST_WAITING)
+        self._waiting: list[_Letter] = []
+        self._posted = 0
+        self._left = 0
+        """How many are not yet delivered or given up."""
+        self._changed = asyncio.Event()
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+        self._ending = False
 
     def post(self, mail: Mail) -> None:
         """Send *mail* soon. With too many on their way it is dropped, which the log tells."""
-        try:
-            self._waiting.put_nowait(mail)
-        except asyncio.QueueFull:
+        if self._left >= _MOST_WAITING:
             log.error("A mail was dropped: %d are on their way", _MOST_WAITING)
+            return
+        self._left += 1
+        self._posted += 1
+        self._all_gone.clear()
+        # The same at each try: where an answer is lost, a mail that came twice is known as one.
+        message_id = make_msgid(domain=self._sender.rpartition("@")[2].rstrip(">"))
+        self._put(_Letter(_now(), self._posted, mail, message_id))
 
     async def run(self) -> None:
         """Deliver for ever."""
         while True:
-            mail = await self._waiting.get()
+            letter = await self._next()
+            gone = True
             try:
-                await self._deliver(mail)
+                gone = await self._try(letter)
             except Exception as error:
                 # One mail that cannot be written must not end the server. What is wrong with it
                 # may quote it.
                 log.error("A mail was given up (%s)", type(error).__name__)
-            finally:
-                self._waiting.task_done()
+            if gone:
+                self._left -= 1
+                if not self._left:
+                    self._all_gone.set()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all is delivered, no longer than *seconds*."""
+        """Try each that waits once more, and return when that is done, or after *seconds*."""
+        self._ending = True
+        self._changed.set()
         try:
-            await asyncio.wait_for(self._waiting.join(), seconds)
+            await asyncio.wait_for(self._all_gone.wait(), seconds)
         except TimeoutError:
-            log.error("%d mails were not delivered before the end", self._waiting.qsize() + 1)
+            log.error("%d mails were not delivered before the end", self._left)
 
-    async def _deliver(self, mail: Mail) -> None:
-        message = self._message(mail)
-        for pause in (*_PAUSES, None):
-            try:
-                await self._delivery.deliver(message)
-            except (OSError, aiosmtplib.SMTPException) as error:
-                # What a mail server answers may quote the address: its kind has to do.
-                if pause is None or isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-                    log.error("A mail was given up (%s)", type(error).__name__)
-                    return
-                log.warning("A mail was not taken (%s)", type(error).__name__)
-                await asyncio.sleep(pause)
-            else:
-                return
+    async def _next(self) -> _Letter:
+        """Return the letter that is due first, once it is."""
+        while True:
+            wait = self._waiting[0].due - _now() if self._waiting else None
+            if wait is not None and (wait <= 0 or self._ending):
+                return heappop(self._waiting)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
-    def _message(self, mail: Mail) -> EmailMessage:
-        message = EmailMessage()
+    async def _try(self, letter: _Letter) -> bool:
+        """Return whether that was the last try."""
+        try:
+            await self._delivery.deliver(self._message(letter))
+        except (OSError, aiosmtplib.SMTPException) as error:
+            # What a mail server answers may quote the address: its kind has to do.
+            kind = type(error).__name__
+            last = self._ending or letter.tries >= len(_PAUSES) or _is_for_good(error)
+            if last or len(self._waiting) >= _MOST_DEFERRED:
+                log.error("A mail was given up (%s)", kind)
+                return True
+            log.warning("A mail was not taken (%s)", kind)
+            again = _now() + _PAUSES[letter.tries]
+            self._put(replace(letter, due=again, tries=letter.tries + 1))
+            return False
+        return True
+
+    def _put(self, letter: _Letter) -> None:
+        heappush(self._waiting, letter)
+        self._changed.set()
+
+    def _message(self, letter: _Letter) -> EmailMessage:
+        message, mail = EmailMessage(), letter.mail
         message["From"] = self._sender
         message["To"] = mail.to
         message["Subject"] = mail.subject
         message["Date"] = formatdate(self._clock.now() / 1000)
-        message["Message-ID"] = make_msgid(domain=self._sender.rpartition("@")[2].rstrip(">"))
+        message["Message-ID"] = letter.message_id
         message["Auto-Submitted"] = "auto-generated"
         # In this encoding a link stays in one piece for whoever reads the file itself.
         message.set_content(mail.text.get_secret_value(), cte="7bit")
         return message
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Whether a mail server refused this mail, and will refuse it again."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(refused.code >= _FOR_GOOD for refused in error.recipients)
+    if isinstance(error, aiosmtplib.SMTPSenderRefused | aiosmtplib.SMTPDataError):
+        return error.code >= _FOR_GOOD
+    return False  # it was no answer, or one that its operator can change, as for a password
 
 
 @dataclass(frozen=True, slots=True)

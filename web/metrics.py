@@ -107,6 +107,15 @@ class Metrics:
             ["what"],
             registry=registry,
         )
+        self._retention = Gauge(
+            "bargraph_retention",
+            "Bars dropped for their age, where this process drops them: bars, and chunks dropped "
+            "whole, since the start; series left for later by the last pass; passes that failed "
+            "since the start. too_old: bars this process was given since the start, and did not "
+            "store because such are not kept.",
+            ["what"],
+            registry=registry,
+        )
         self._pool_connections = Gauge(
             "bargraph_pool_connections",
             "Connections of a pool by state.",
@@ -144,6 +153,10 @@ class Metrics:
     def watch_aggregates(self, what: str, count: Callable[[], float]) -> None:
         """Show a number of the aggregates that are refreshed here, asked for at every scrape."""
         self._aggregates.labels(what).set_function(count)
+
+    def watch_retention(self, what: str, count: Callable[[], float]) -> None:
+        """Show a number of what is dropped for its age, asked for at every scrape."""
+        self._retention.labels(what).set_function(count)
 
     def watch_pool(self, pool: str, states: Mapping[str, Callable[[], float]]) -> None:
         """Show the connections of *pool*, asked for at every scrape, one gauge for each state."""

@@ -1,15 +1,16 @@
 """Automatic persisted queries: a client sends a document's SHA-256 in place of its text.
 
-The protocol is Apollo's. Every text is kept in Redis, shared by all processes, behind a bounded
-cache in this one; without Redis the cache alone goes on. A text is checked against its digest
-whenever it is read back, so nothing that writes to Redis can make a digest mean another document.
+The protocol is Apollo's. Every text is kept in Redis, shared by all processes, behind a cache in
+this one; without Redis the cache alone goes on. Anybody may register, so all of it is bounded: a
+text, those of one caller in a while, all together. A text is checked against its digest whenever it
+is read back, so nothing that writes to Redis can make a digest mean another document.
 """
 
 import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
@@ -17,11 +18,38 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from market.lru import LRU
+from resolvers.callers import ANYBODY, Caller
 from web.graphql_request import BadRequest, GraphQLRequest, RequestRefused
+from web.limits.rates import RateLimited
 
 logger = logging.getLogger(__name__)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST_BYTES = 32_768
+"""Of one text that is kept. A longer one is answered all the same, and sent whole each time."""
+
+# KEYS: the text, the order in which texts came, their bytes together. ARGV: the text, its digest,
+# its bytes, the bytes all may have, seconds that a text lasts unused, the prefix of texts.
+_KEEP = """
+redis.call('set', KEYS[1], ARGV[1], 'ex', ARGV[5])
+local time = redis.call('time')
+local entry = ARGV[3] .. ' ' .. ARGV[2]
+if redis.call('zadd', KEYS[2], time[1] * 1000000 + time[2], entry) == 1 then
+  local held = redis.call('incrby', KEYS[3], ARGV[3])
+  while held > tonumber(ARGV[4]) do
+    local oldest = redis.call('zpopmin', KEYS[2])[1]
+    if not oldest then
+      redis.call('del', KEYS[3])
+      break
+    end
+    local size, digest = string.match(oldest, '(%d+) (.*)')
+    redis.call('del', ARGV[6] .. digest)
+    held = redis.call('decrby', KEYS[3], size)
+  end
+end
+redis.call('expire', KEYS[2], ARGV[5])
+redis.call('expire', KEYS[3], ARGV[5])
+"""
 
 
 class PersistedQueryNotFound(RequestRefused):
@@ -54,16 +82,24 @@ class KnownDocuments(Protocol):
     async def resolve(self, asked: GraphQLRequest) -> tuple[str, str | None]:
         """Return the text that *asked* means, and the digest to register it by if it is valid."""
 
-    async def register(self, digest: str, text: str) -> None:
-        """Keep *text*, whose SHA-256 is *digest*, for later requests."""
+    async def register(self, digest: str, text: str, caller: Caller = ANYBODY) -> None:
+        """Keep *text*, whose SHA-256 is *digest*, for later requests, if *caller* may have it kept.
+
+        Where it is not kept, nothing is lost: the text is asked for again.
+        """
+
+
+Admit = Callable[[Caller, int], Awaitable[None]]
+"""Counts the bytes that a caller wants kept. Raises `RateLimited`."""
 
 
 class PersistedQueries:
     """The documents that clients have registered by their SHA-256.
 
     Keys in Redis are *prefix* and the digest; they live for *ttl* after their last use there.
-    Redis is given *patience* seconds to answer. In this process at most *max_count* texts of
-    *max_length* characters together are kept.
+    There the oldest give way to new ones beyond *max_shared* bytes together. Redis is given
+    *patience* seconds to answer. In this process at most *max_count* texts of *max_length*
+    characters together are kept.
     """
 
     def __init__(
@@ -75,11 +111,15 @@ class PersistedQueries:
         patience: float = 0.25,
         max_count: int = 1_000,
         max_length: int = 1_000_000,
+        admit: Admit | None = None,
+        max_shared: int = 50_000_000,
     ) -> None:
         self._redis = redis
         self._prefix = prefix
         self._ttl = ttl
+        self._admit = admit
         self._patience = patience
+        self._max_shared = max_shared
         self._texts: LRU[str, str] = LRU(max_count=max_count, max_weight=max_length)
         self._redis_answers = True
 
@@ -105,19 +145,38 @@ class PersistedQueries:
             raise PersistedQueryNotFound
         return text
 
-    async def register(self, digest: str, text: str) -> None:
-        """Keep *text*, whose SHA-256 is *digest*, for every process."""
+    async def register(self, digest: str, text: str, caller: Caller = ANYBODY) -> None:
+        """Keep *text*, whose SHA-256 is *digest*, for every process.
+
+        What is longer than `MOST_BYTES`, or more than *caller* may have kept, is not.
+        """
         if self._texts.get(digest) is not None:
             return
+        size = len(text.encode())
+        if size > MOST_BYTES:
+            return
+        if self._admit is not None:
+            try:
+                await self._admit(caller, size)
+            except RateLimited:
+                return
         self._texts.put(digest, text, weight=len(text))
         if self._redis is not None:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._redis.set(self._prefix + digest, text, ex=self._ttl)
+                    await self._share(self._redis, digest, text)
             except (RedisError, OSError) as error:
                 self._note(error)
             else:
                 self._note(None)
+
+    async def _share(self, redis: Redis, digest: str, text: str) -> None:
+        prefix, written = self._prefix, text.encode()
+        keys = (prefix + digest, f"{prefix}order", f"{prefix}bytes")
+        ttl = int(self._ttl.total_seconds())
+        given = (written, digest, len(written), self._max_shared, ttl, prefix)
+        kept: Any = redis.eval(_KEEP, len(keys), *keys, *given)
+        await kept
 
     async def _read(self, digest: str) -> str | None:
         if self._redis is None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from db.encryption import keys_in
+from resolvers.identity.rules import Registration
 from web.callers import is_loopback
 
 if TYPE_CHECKING:
@@ -16,7 +18,11 @@ _EASY = ("password", "postgres", "bargraph", "changeme", "secret", "123456", "ad
 
 
 def insecurities(settings: Settings) -> Iterator[str]:
-    """Yield what is not secure in *settings*, a line for each, without the secrets themselves."""
+    """Yield what is not secure in *settings*, a line for each, without the secrets themselves.
+
+    Each names what is to be set. Nothing is only warned of: nobody reads the log of a start that
+    went well.
+    """
     for name in ("database_url", "accounts_url", "redis_url"):
         url = getattr(settings, name)
         if url is not None and (why := _weakness(url.get_secret_value())):
@@ -27,6 +33,28 @@ def insecurities(settings: Settings) -> Iterator[str]:
             yield f"ALLOWED_ORIGINS={origin}: must be https:// in production."
     if not settings.rate_logins:
         yield "RATE_LOGINS=0: must be a limit in production."
+
+
+def accounts_insecurities(settings: Settings) -> Iterator[str]:
+    """Yield what else keeps whoever opens the accounts from starting."""
+    for name in ("encryption_keys", "token_keys", "public_url"):
+        if getattr(settings, name) is None:
+            yield f"{name.upper()}: must be set in production."
+    if settings.public_url is not None and not settings.public_url.startswith("https://"):
+        # Cookies would travel for all to read, and so would what links in mails open.
+        yield f"PUBLIC_URL={settings.public_url}: must be https:// in production."
+    if settings.encryption_keys is not None and settings.token_keys is not None:
+        sealing, signing = (
+            set(keys_in(keys.get_secret_value()))
+            for keys in (settings.encryption_keys, settings.token_keys)
+        )
+        if sealing & signing:
+            yield "TOKEN_KEYS=***: must share no key with ENCRYPTION_KEYS in production."
+    if settings.smtp_url is None and settings.registration is Registration.OPEN:
+        yield (
+            "SMTP_URL: must be set in production, or REGISTRATION be `invitation` or `closed`: "
+            "nobody who registers could prove their address."
+        )
 
 
 def _weakness(url: str) -> str | None:

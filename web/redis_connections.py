@@ -1,7 +1,8 @@
 """Connections to Redis that end when they are told to.
 
 redis-py sends under `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes in
-the same moment as the end of what it waits for. The task then goes on as if nobody had told it.
+the same moment as the end of what it waits for, be that success or failure. The task then goes on
+as if nobody had told it.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ def _cancellable(connection: type[AbstractConnection]) -> type[AbstractConnectio
         ) -> Any:
             task = asyncio.current_task()
             before = task.cancelling() if task else 0
-            sent = await super().send_packed_command(command, check_health)
-            if task is not None and task.cancelling() > before:
-                # The answer to what was sent will never be read on this connection.
-                await self.disconnect(nowait=True)
-                raise asyncio.CancelledError
-            return sent
+            try:
+                return await super().send_packed_command(command, check_health)
+            finally:
+                if task is not None and task.cancelling() > before:
+                    # The answer to what was sent will never be read on this connection. Where it
+                    # broke instead, that must not be taken for the end of the call either.
+                    await self.disconnect(nowait=True)
+                    raise asyncio.CancelledError
 
     return Cancellable

@@ -20,6 +20,7 @@ from market.clock import Clock
 from market.errors import BargraphError, StoreUnavailable
 from web.app import build_app
 from web.bootstrap import Wired, wire
+from web.http_protocol import BoundedHttpProtocol
 from web.live.endpoint import Live
 from web.live.frames import FramesProtocol
 from web.meter import ChainMeter
@@ -147,6 +148,7 @@ async def _run(
             server_header=False,
             proxy_headers=False,  # whom to believe is a setting of ours
             timeout_graceful_shutdown=_GRACE,
+            http=BoundedHttpProtocol,
             ws=FramesProtocol,
             ws_max_size=settings.max_body,
             ws_per_message_deflate=False,
@@ -215,7 +217,7 @@ def banner(wired: Wired, listener: socket.socket) -> str:
     off = [entry for entry in entries if not entry.provider]
     lines = [
         f"Bargraph serves {url}/graphql",
-        f"GraphiQL   {url}/graphiql",
+        *([f"GraphiQL   {url}/graphiql"] if settings.shows_graphiql else []),
         f"Health     {url}/readyz   Metrics {url}/metrics",
         f"Stores     {kinds}",
         f"Ready      {', '.join(entry.name for entry in entries if entry.provider) or 'none'}",

@@ -15,8 +15,11 @@ from pydantic import (
     AwareDatetime,
     BeforeValidator,
     Field,
+    InstanceOf,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -25,6 +28,9 @@ from redis.asyncio.connection import parse_url
 
 from db.encryption import WeakKey, keys_in
 from market.errors import BargraphError
+from market.retention import Retention
+from market.timeframe import MINUTE_FRAME
+from market.window import DAY
 from resolvers.identity.rules import Registration
 from web.limits.proxies import network_of
 from web.production import insecurities
@@ -144,6 +150,10 @@ def _names(value: object) -> object:
     return value
 
 
+def _retention(value: object) -> object:
+    return Retention.parse(value) if isinstance(value, str) else value
+
+
 def _sources(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if not all(re.fullmatch(r"[^:\s]+:\S.*", name) for name in names or ()):
         raise ValueError("must be names like binance:BTC/USDT")
@@ -153,8 +163,13 @@ def _sources(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def _origins(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for name in names or ():
         parts = urlsplit(name)
-        if parts.scheme not in {"http", "https"} or name != f"{parts.scheme}://{parts.netloc}":
-            raise ValueError("must be origins, each a scheme and a host, without a path")
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or "*" in name
+            or name != f"{parts.scheme}://{parts.netloc}"
+        ):
+            raise ValueError("must be origins, each a scheme and a host, without a path or a *")
     return names
 
 
@@ -189,6 +204,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged"
+    )
+    log_format: Literal["text", "json"] | None = Field(
+        None, description="Form of the log; absent: `json` in production, else `text`"
     )
 
     database_url: Annotated[SecretStr, _url_of("postgresql", "postgres")] | None = Field(
@@ -239,6 +257,12 @@ class Settings(BaseSettings):
     mail_from: Annotated[str, AfterValidator(_sender)] = Field(
         "Bargraph <bargraph@localhost>", description="Sender of mails"
     )
+    audit_retention: int | None = Field(
+        None,
+        ge=30,
+        le=36_500,
+        description="Days that lines of the audit log are kept; absent: for ever",
+    )
     password_hashes: int = Field(
         2,
         ge=1,
@@ -285,6 +309,13 @@ class Settings(BaseSettings):
         le=36_500,
         description="Days that are filled by themselves when a chart without history is opened; "
         "0: none",
+    )
+    retention: Annotated[InstanceOf[Retention] | None, NoDecode, BeforeValidator(_retention)] = (
+        Field(
+            None,
+            description="How long bars are kept, by timeframe, such as 1m:400d,1h:10y; absent: for "
+            "ever",
+        )
     )
     forming_ttl: float = Field(1, gt=0, le=60, description="Seconds a forming bar may be old")
     role: Role = Field(
@@ -352,8 +383,12 @@ class Settings(BaseSettings):
     public_market_data: bool = Field(
         True, description="Whether market data may be read without an account"
     )
-    introspection: bool = Field(True, description="Whether clients may ask for the schema")
-    graphiql: bool = Field(True, description="Whether GraphiQL is served")
+    introspection: bool | None = Field(
+        None, description="Whether clients may ask for the schema; absent: not in production"
+    )
+    graphiql: bool | None = Field(
+        None, description="Whether GraphiQL is served; absent: not in production"
+    )
     trusted_documents: Annotated[Path, AfterValidator(_file)] | None = Field(
         None,
         description="JSON file of documents by SHA-256; no others are answered. Absent: all are",
@@ -379,6 +414,31 @@ class Settings(BaseSettings):
         100, ge=1, le=10_000, description="Operations one WebSocket may run at a time"
     )
 
+    @property
+    def in_production(self) -> bool:
+        return self.env == "production"
+
+    @property
+    def log_form(self) -> Literal["text", "json"]:
+        return self.log_format or ("json" if self.in_production else "text")
+
+    @property
+    def tells_schema(self) -> bool:
+        return not self.in_production if self.introspection is None else self.introspection
+
+    @property
+    def shows_graphiql(self) -> bool:
+        return not self.in_production if self.graphiql is None else self.graphiql
+
+    @field_validator("retention")
+    @classmethod
+    def _fillable(cls, retention: Retention | None, read: ValidationInfo) -> Retention | None:
+        """What is filled by itself is not dropped again."""
+        kept = retention and retention.period(MINUTE_FRAME)
+        if kept is not None and kept < read.data.get("auto_backfill", 0) * DAY:
+            raise ValueError("must keep bars of 1m for as many days as AUTO_BACKFILL fills")
+        return retention
+
     @model_validator(mode="before")
     @classmethod
     def _absent(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -394,7 +454,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise WrongSettings("\n".join(_line(each) for each in error.errors())) from None
     except (UnicodeDecodeError, OSError) as error:
         raise WrongSettings(f".env cannot be read: {type(error).__name__}") from None
-    if settings.env == "production" and (lines := list(insecurities(settings))):
+    if settings.in_production and (lines := list(insecurities(settings))):
         raise WrongSettings("\n".join(lines))
     return settings
 

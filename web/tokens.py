@@ -7,6 +7,7 @@ algorithm verifies is never the token's choice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NoReturn
 from uuid import UUID
@@ -29,6 +30,8 @@ _LEEWAY_MS = 5_000
 """How far the clocks of two processes may differ."""
 _LONGEST = 2_048
 _REREAD_MS = 10_000
+"""How long a key that was taken out may still count."""
+_UNKNOWN_MS = 1_000
 """How often unknown key ids make us look for new keys at most."""
 _REQUIRED = ["iss", "aud", "sub", "sid", "ver", "iat", "nbf", "exp"]
 _LATEST = 253_402_300_799
@@ -58,8 +61,8 @@ class SigningKeys:
 class JwtTokens:
     """Signs and reads access tokens; an `AccessTokens`.
 
-    *reread* gives the keys anew when a token names one that is not known; a file of keys may have
-    been added to.
+    *reread* gives the keys anew, since a file of keys may change: every `_REREAD_MS`, and when a
+    token names a key that is not known. Where it raises `KeysAway` those that were read last count.
     """
 
     def __init__(
@@ -74,10 +77,12 @@ class JwtTokens:
         self._clock = clock
         self._lifetime_ms = lifetime_ms
         self._reread = reread
-        self._reread_at: int | None = None
+        self._looked_at = clock.now()
+        self._missed_at = self._looked_at - _UNKNOWN_MS
 
     def sign(self, *, user_id: UUID, session_id: UUID, version: int) -> AccessToken:
         """Return a token for a session of a user, whose `token_version` is *version*."""
+        self._look_now_and_then()
         now = self._clock.now()
         # Whole seconds in the token: what it says and what we say of it are the same.
         expires = (now + self._lifetime_ms) // 1000
@@ -103,9 +108,14 @@ class JwtTokens:
         """Return what a token says. Raises `Unauthenticated` for any that does not count now."""
         try:
             return self._read(text)
-        except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError, KeysAway):
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError):
             # What it was is for nobody to know, and may quote the token.
             raise Unauthenticated from None
+
+    def trusts(self, key_id: str) -> bool:
+        """Whether tokens that this key signed count; one taken out of a file soon does not."""
+        self._look_now_and_then()
+        return key_id in self._keys.public
 
     def _read(self, text: str) -> Claims:
         if len(text) > _LONGEST or not text.isascii():
@@ -139,15 +149,28 @@ class JwtTokens:
             session_id=UUID(hex=claims["sid"]),
             version=version,
             expires_at=expires * 1000,
+            key_id=header["kid"],
         )
 
     def _public_key(self, key_id: str) -> Ed25519PublicKey:
-        if key_id not in self._keys.public and self._reread is not None:
+        if not self.trusts(key_id):
             now = self._clock.now()
-            if self._reread_at is None or now - self._reread_at >= _REREAD_MS:
-                self._reread_at = now
-                self._keys = SigningKeys(self._reread())
+            if now - self._missed_at >= _UNKNOWN_MS:
+                self._missed_at = now
+                self._look()
         return self._keys.public[key_id]
+
+    def _look_now_and_then(self) -> None:
+        now = self._clock.now()
+        if now - self._looked_at >= _REREAD_MS:
+            self._looked_at = now
+            self._look()
+
+    def _look(self) -> None:
+        """Read the keys anew. If they are away, which the log was told, nothing changes."""
+        if self._reread is not None:
+            with suppress(KeysAway):
+                self._keys = SigningKeys(self._reread())
 
 
 def _key_id(key: Ed25519PublicKey) -> str:

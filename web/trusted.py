@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from graphql import GraphQLError, GraphQLSchema, specified_rules
 
+from resolvers.callers import ANYBODY, Caller
 from web.documents import Documents
 from web.graphql_request import BadRequest, GraphQLRequest, RequestRefused
 from web.persisted import SHA256, PersistedQueryNotFound, requested_digest
@@ -57,7 +58,7 @@ class TrustedDocuments:
             raise DocumentNotTrusted
         return asked.query, None
 
-    async def register(self, digest: str, text: str) -> None:
+    async def register(self, digest: str, text: str, caller: Caller = ANYBODY) -> None:
         """Clients add nothing to the list."""
 
 

@@ -20,7 +20,7 @@ from plugins.credentials import ChecksCredentials
 from resolvers.identity.api_tokens import create_api_token, revoke_api_token
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin
-from tests.accounts import session_of
+from tests.accounts import CHEAP, PASSWORD, session_of
 from tests.api import forget, settings_over
 from tests.web.live.stage import PATIENCE, Serving, until
 from web.app import build_app
@@ -60,9 +60,16 @@ class Door:
 
     async def api_token(self, *scopes: Scope, role: Role = Role.USER, revoked: bool = False) -> str:
         """Return the API token of somebody new."""
-        principal = await self.identity.authenticate(await self.session(role))
+        hashed = CHEAP.hash(PASSWORD.get_secret_value())
+        session = await session_of(self.identity, role, password_hash=hashed)
+        principal = await self.identity.authenticate(session.access.text.get_secret_value())
         made = await create_api_token(
-            self.identity, principal, name="program", scopes=scopes, origin=Origin()
+            self.identity,
+            principal,
+            name="program",
+            scopes=scopes,
+            password=PASSWORD,
+            origin=Origin(),
         )
         if revoked:
             await revoke_api_token(self.identity, principal, made.token.id, origin=Origin())
@@ -115,7 +122,9 @@ async def opened(
     )
     async with wire(given, clock=clock, meter=ChainMeter(metrics), key_checks=key_checks) as wired:
         app = build_app(wired, metrics)
-        with socket.socket() as listener:
+        # Of a socket that does not name its protocol asyncio does not know that it is TCP, and lets
+        # each answer wait for 40 ms. In production it is not asyncio that listens.
+        with socket.socket(proto=socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(100)
             config = uvicorn.Config(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import update
 
+from db.accounts.models.credentials import CredentialRow
 from db.accounts.repositories.credentials import Credential, CredentialSecrets
+from db.encryption import key_id_of
 from market.clock import FixedClock
 from resolvers.identity.administration import users
 from resolvers.identity.failures import LoginFailed
@@ -20,7 +25,8 @@ from resolvers.identity.signing_in import login
 from tests.accounts import NOW, ORIGIN, PASSWORD, START_MS, added
 from web.accounts_wiring import AccountsParts, NoVenues, open_accounts
 from web.background import Background
-from web.key_file import read_keys
+from web.commands.account_keys import drop_keys, rotate_keys
+from web.key_file import KeyUnsettled, read_keys
 from web.settings import Settings
 
 SECRETS = CredentialSecrets(SecretStr("venue-key-abcd1234"), SecretStr("venue-secret"))
@@ -53,10 +59,15 @@ def command(empty_accounts_url: str, tmp_path: Path) -> Command:
     return Command(empty_accounts_url, tmp_path)
 
 
-def serving(url: str, data_dir: Path):
+def settings_of(url: str, data_dir: Path) -> Settings:
+    accounts_url = SecretStr(url) if "mysql" in url else None
+    return Settings(_env_file=None, data_dir=data_dir, accounts_url=accounts_url)
+
+
+def serving(url: str, data_dir: Path) -> AbstractAsyncContextManager[AccountsParts]:
     """Accounts as a server that runs has them."""
     return open_accounts(
-        Settings(_env_file=None, data_dir=data_dir, accounts_url=url if "mysql" in url else None),
+        settings_of(url, data_dir),
         url,
         clock=FixedClock(START_MS),
         background=Background(),
@@ -128,24 +139,107 @@ async def test_keys_are_rotated_while_a_server_runs_and_old_ones_are_dropped(
         rotated = command("rotate-keys")
         assert await opened(parts, made) == SECRETS
         after = await kept(parts, "after")
+        held = read_keys(path)
+        settle(path)
         dropped = command("drop-keys")
 
         assert await opened(parts, made) == await opened(parts, after) == SECRETS
+        lines = await log_of_commands(parts)
 
     assert rotated.returncode == 0, rotated.stderr
     assert "1 rows are under the key" in rotated.stdout
+    assert first in held
     assert dropped.stdout == "Keys forgotten: 1, kept: 1.\n"
     assert first not in read_keys(path)
+    assert lines == [
+        ("rotate-keys", "ok", key_id_of(held[0]), None),
+        ("drop-keys", "ok", key_id_of(first), None),
+    ]
     async with serving(empty_accounts_url, tmp_path) as parts:
         assert await opened(parts, after) == SECRETS
 
 
-async def kept(parts: AccountsParts, name: str):
-    """Return a credential that was added by the server just now."""
-    user = await added(parts.identity.accounts)
-    made = Credential(
+async def test_what_was_encrypted_before_a_rotation_and_committed_after_it_opens(
+    empty_accounts_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, settings = tmp_path / "encryption.keys", settings_of(empty_accounts_url, tmp_path)
+    async with serving(empty_accounts_url, tmp_path) as parts:
+        user = await added(parts.identity.accounts)
+        made = credential_of(user.id, "slow")
+        async with parts.identity.accounts.transaction() as transaction:
+            await transaction.credentials.add(made, SECRETS)
+            await rotate_keys(parts, settings, Namespace())
+            with pytest.raises(KeyUnsettled):
+                await drop_keys(parts, settings, Namespace())
+        settle(path)
+        capsys.readouterr()
+        await drop_keys(parts, settings, Namespace())
+        in_use = capsys.readouterr().out
+
+        await rotate_keys(parts, settings, Namespace())
+        settle(path)
+        await drop_keys(parts, settings, Namespace())
+
+        assert await opened(parts, made) == SECRETS
+
+    assert in_use == "Keys forgotten: 0, kept: 2.\n"
+    ended = capsys.readouterr().out
+    assert "That ends a rotation that was begun before." in ended
+    assert ended.endswith("Keys forgotten: 1, kept: 1.\n")
+
+
+async def test_a_row_that_does_not_open_is_named_and_keeps_no_rotation_from_going_on(
+    empty_accounts_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, settings = tmp_path / "encryption.keys", settings_of(empty_accounts_url, tmp_path)
+    async with serving(empty_accounts_url, tmp_path) as parts:
+        broken, sound = await kept(parts, "broken"), await kept(parts, "sound")
+        async with parts.engine.begin() as connection:
+            await connection.execute(
+                update(CredentialRow)
+                .where(CredentialRow.id == broken.id)
+                .values(data_key=b"no seal")
+            )
+        (first,) = read_keys(path)
+
+        for keys in (2, 3):
+            ended = await rotate_keys(parts, settings, Namespace())
+
+            said = capsys.readouterr().out
+            assert ended == 1
+            assert "1 rows are under the key" in said
+            assert said.endswith(
+                f"Row {broken.id} of user_api_credentials does not open under the key "
+                f"{key_id_of(first)}: SEAL_BROKEN.\n"
+            )
+            assert len(read_keys(path)) == keys
+
+        assert await opened(parts, sound) == SECRETS
+
+
+def settle(path: Path) -> None:
+    """Let the newest key in *path* be as old as it has to be for others to go."""
+    changed = path.stat().st_mtime - 3_600
+    os.utime(path, (changed, changed))
+
+
+async def log_of_commands(
+    parts: AccountsParts,
+) -> list[tuple[str, str, str | None, UUID | None]]:
+    """Return what the audit log has of nobody it knows, the oldest first."""
+    async with parts.identity.accounts.transaction() as transaction:
+        page = await transaction.audit.page(first=100)
+    return [
+        (each.action, each.result, each.target, each.actor_id)
+        for each in reversed(page)
+        if each.user_id is None
+    ]
+
+
+def credential_of(user_id: UUID, name: str) -> Credential:
+    return Credential(
         id=uuid4(),
-        user_id=user.id,
+        user_id=user_id,
         service="fake",
         name=name,
         testnet=False,
@@ -156,11 +250,18 @@ async def kept(parts: AccountsParts, name: str):
         last_checked_at=None,
         version=1,
     )
+
+
+async def kept(parts: AccountsParts, name: str) -> Credential:
+    """Return a credential that was added by the server just now."""
+    user = await added(parts.identity.accounts)
+    made = credential_of(user.id, name)
     async with parts.identity.accounts.transaction() as transaction:
         await transaction.credentials.add(made, SECRETS)
     return made
 
 
-async def opened(parts: AccountsParts, made):
+async def opened(parts: AccountsParts, made: Credential) -> CredentialSecrets:
     async with parts.identity.accounts.transaction() as transaction:
-        return await transaction.credentials.secrets(made.user_id, made.id)
+        _, secrets = await transaction.credentials.opened(made.user_id, made.id)
+    return secrets

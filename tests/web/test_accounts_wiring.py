@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+import web.accounts_wiring
 from db.accounts.engine import open_engine
+from db.accounts.repositories.audit import NewEntry
 from db.encryption import key_text, new_key
 from db.errors import SchemaNewer
 from market.clock import FixedClock
@@ -18,7 +21,7 @@ from resolvers.identity.identity import Identity
 from resolvers.identity.registering import Wanted, create_admin, register
 from resolvers.identity.signing_in import login
 from tests.accounts import ORIGIN, PASSWORD, START_MS
-from web.accounts_wiring import NoVenues, open_accounts
+from web.accounts_wiring import AccountsParts, NoVenues, open_accounts
 from web.background import Background
 from web.key_file import KeysAway, read_keys
 from web.settings import Settings, WrongSettings
@@ -29,11 +32,11 @@ def settings(data_dir: Path, **values) -> Settings:
     return Settings(_env_file=None, data_dir=data_dir, **values)
 
 
-def opened(settings: Settings, candles_url: str = "", *, at: int = START_MS):
+def opened(settings: Settings, candles_url: str = "", *, clock: FixedClock | None = None):
     return open_accounts(
         settings,
         candles_url,
-        clock=FixedClock(at),
+        clock=clock or FixedClock(START_MS),
         background=Background(),
         probe=NoVenues(),
     )
@@ -92,6 +95,27 @@ async def test_keys_of_the_settings_leave_no_file(tmp_path: Path, empty_accounts
 
 
 @pytest.mark.parametrize("empty_accounts_url", ["embedded"], indirect=True)
+async def test_a_token_read_before_ends_with_its_key(
+    tmp_path: Path, empty_accounts_url: str
+) -> None:
+    clock = FixedClock(START_MS)
+    async with opened(settings(tmp_path), empty_accounts_url, clock=clock) as parts:
+        await create_admin(parts.identity, Wanted("boss", "boss@example.com", PASSWORD))
+        session = await signed_in(parts.identity, "boss")
+        bearer = session.access.text.get_secret_value()
+        principal = await parts.identity.authenticate(bearer)
+        (tmp_path / "token.keys").write_text(key_text(new_key()))
+        clock.at += 10_000
+
+        with pytest.raises(Unauthenticated):
+            await parts.identity.check(principal.claims)
+        with pytest.raises(Unauthenticated):
+            await parts.identity.authenticate(bearer)
+        again = await signed_in(parts.identity, "boss")
+        assert await parts.identity.authenticate(again.access.text.get_secret_value())
+
+
+@pytest.mark.parametrize("empty_accounts_url", ["embedded"], indirect=True)
 async def test_files_of_keys_that_are_gone_are_told_to_the_log_and_their_place_to_nobody_else(
     tmp_path: Path, empty_accounts_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,17 +153,71 @@ async def test_a_database_of_a_newer_release_keeps_the_server_from_starting(
             pass
 
 
-@pytest.mark.parametrize("absent", ["encryption_keys", "token_keys", "public_url"])
-async def test_production_starts_with_all_keys_or_not_at_all(tmp_path: Path, absent: str) -> None:
-    given = {
-        "encryption_keys": SecretStr(key_text(new_key())),
-        "token_keys": SecretStr(key_text(new_key())),
-        "public_url": "https://bars.example.com",
-    }
-    del given[absent]
+@pytest.mark.parametrize("empty_accounts_url", ["embedded"], indirect=True)
+async def test_the_audit_log_is_kept_as_long_as_the_setting_says(
+    tmp_path: Path, empty_accounts_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web.accounts_wiring, "EVERY_SECONDS", 0.01)  # in place of an hour
 
-    with pytest.raises(WrongSettings, match=f"^{absent.upper()}: must be set"):
-        async with opened(settings(tmp_path, env="production", **given)):
+    async def lines(parts: AccountsParts) -> list[str]:
+        async with parts.identity.accounts.transaction() as transaction:
+            return [entry.action for entry in await transaction.audit.page(first=10)]
+
+    async with opened(settings(tmp_path, audit_retention=30), empty_accounts_url) as parts:
+        now = parts.identity.now()
+        async with parts.identity.accounts.transaction() as transaction:
+            for days, action in ((40, "older"), (20, "younger")):
+                entry = NewEntry(at=now - timedelta(days=days), action=action)
+                await transaction.audit.add(entry)
+
+        async with asyncio.timeout(30):
+            while "older" in await lines(parts):
+                await asyncio.sleep(0.01)
+
+        assert await lines(parts) == ["audit-retention", "younger"]
+
+
+IN_PRODUCTION = {
+    "env": "production",
+    "encryption_keys": SecretStr(key_text(new_key())),
+    "token_keys": SecretStr(key_text(new_key())),
+    "public_url": "https://bars.example.com",
+    "smtp_url": SecretStr("smtps://bars:letters@mail.example.com"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("encryption_keys", None, "must be set"),
+        ("token_keys", None, "must be set"),
+        ("token_keys", IN_PRODUCTION["encryption_keys"], "must share no key"),
+        ("public_url", None, "must be set"),
+        ("public_url", "http://bars.example.com", "must be https://"),
+        ("smtp_url", None, "or REGISTRATION be"),
+    ],
+)
+async def test_production_opens_accounts_with_care_or_not_at_all(
+    tmp_path: Path, name: str, value: object, words: str
+) -> None:
+    given = settings(tmp_path, **{**IN_PRODUCTION, name: value})
+
+    with pytest.raises(WrongSettings) as refused:
+        async with opened(given):
             pass
 
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(name.upper())
+    assert words in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("registration", ["invitation", "closed"])
+@pytest.mark.parametrize("empty_accounts_url", ["embedded"], indirect=True)
+async def test_production_opens_accounts_without_mail_where_nobody_has_to_prove_an_address(
+    tmp_path: Path, empty_accounts_url: str, registration: str
+) -> None:
+    given = {**IN_PRODUCTION, "smtp_url": None, "registration": registration}
+
+    async with opened(settings(tmp_path, **given), empty_accounts_url) as parts:
+        assert parts.identity.rules.registration == registration

@@ -153,7 +153,8 @@ async def test_metrics_count_requests_bars_lookups_and_calls(api: Api) -> None:
 async def test_metrics_show_the_pools_and_what_the_cache_holds(
     api: Api, pool: str, limit: int
 ) -> None:
-    await api.ask(CANDLES, symbol="ETH/USDT")
+    for symbol in ("ETH/USDT", "BTC/USDT"):  # what one is told is kept before the next is looked up
+        await api.ask(CANDLES, symbol=symbol)
 
     shown = await samples(api)
 

@@ -180,7 +180,8 @@ async def test_where_nothing_is_missing_it_says_so(desk: Desk) -> None:
     code, out, _ = await desk.give("sim:BTC/USDT:1m", *A_DAY)
 
     assert code == 0
-    assert out == "Everything in the window is stored, or known not to exist.\n"
+    nothing = "Everything in the window is stored, known not to exist, or older than is kept."
+    assert out == f"{nothing}\n"
 
 
 async def test_an_unknown_symbol_comes_with_the_nearest(desk: Desk) -> None:

@@ -1,18 +1,21 @@
 """Known secrets go through the whole running server, and are looked for wherever it leaves a trace.
 
-In what it answers, over HTTP and WebSocket; in its log at debug level, and on its terminal; in its
-metrics; in PostgreSQL, in Redis, and in its folder.
+In what it answers, over HTTP and WebSocket; in its log at debug level, in both forms, and in what
+its tracebacks could have shown; on its terminal; in its metrics; in PostgreSQL, in Redis, and in
+its folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import TracebackException
 from typing import Any
 from urllib.parse import quote
 
@@ -31,7 +34,7 @@ from tests.alpaca_server.rest import LIVE_ACCOUNT
 from tests.conftest import scratch_database
 from tests.exchange_server import Account, ExchangeServer, exchange_server
 from tests.web.doors import NOW, Door, opened
-from web.commands.base import CHATTY, log_to_terminal
+from web.logs import logging_to
 
 PASSWORD, OTHER = "canary-password-AbCd", "canary-other-password-AbCd"
 KEY, SECRET, AUX = "canary-key-AbCdEf12", "canary-secret-AbCdEf34", "canary-aux-AbCdEf56"
@@ -81,15 +84,33 @@ class Traces:
         )
 
 
-@pytest.fixture
-def debug_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+@dataclass
+class Logged:
     """What a server that is told to log everything logs."""
-    levels = {name: logging.getLogger(name).level for name in CHATTY}
-    caplog.set_level(logging.DEBUG)
-    log_to_terminal("debug")
-    yield caplog
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+
+    forms: list[io.StringIO]
+    caught: pytest.LogCaptureFixture
+
+    def everything(self) -> list[str]:
+        """Return it in each form, as it was before it was redacted, and all that failed knew."""
+        failures = [record.exc_info[1] for record in self.caught.records if record.exc_info]
+        traces = [
+            line
+            for failure in failures
+            if failure is not None
+            for line in TracebackException.from_exception(failure, capture_locals=True).format()
+        ]
+        return [*(form.getvalue() for form in self.forms), self.caught.text, *traces]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Logged]:
+    forms = [io.StringIO(), io.StringIO()]
+    with (
+        logging_to(forms[0], level="debug", form="text"),
+        logging_to(forms[1], level="debug", form="json"),
+    ):
+        yield Logged(forms, caplog)
 
 
 @pytest.fixture
@@ -184,7 +205,8 @@ async def signed_in(visitor: Visitor, traces: Traces, folder: Path) -> None:
     session = refreshed["refresh"]
     traces.plant(session["accessToken"], session["refreshToken"])
     visitor.token = session["accessToken"]
-    made = await visitor.ask(API_TOKEN, hands_out=True, input={"name": "p", "scopes": ["READ"]})
+    wanted = {"name": "p", "scopes": ["READ"], "password": PASSWORD}
+    made = await visitor.ask(API_TOKEN, hands_out=True, input=wanted)
     traces.plant(made["createApiToken"]["token"])
     await visitor.over_socket({"authorization": f"Bearer {made['createApiToken']['token']}x"})
     changed = await visitor.ask(
@@ -242,12 +264,20 @@ async def try_keys(visitor: Visitor, added: list[str], venues: list[Any]) -> Non
             await visitor.ask(TEST, id=credential)
 
 
+def fail_once() -> None:
+    """Fail as something unforeseen does."""
+    try:
+        raise RuntimeError(IN_LOG)
+    except RuntimeError:
+        logging.getLogger("anything").exception("it failed")
+
+
 async def test_no_secret_is_left_anywhere(
     embedded: EmbeddedServers,
     database_url: str,
     exchange: ExchangeServer,
     alpaca: AlpacaServer,
-    debug_log: pytest.LogCaptureFixture,
+    logged: Logged,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
@@ -287,19 +317,19 @@ async def test_no_secret_is_left_anywhere(
         await visitor.ask(TEST, id=added[0])
         await visitor.ask(READ)
         await visitor.ask(DELETE, id=added[1])
-        logging.getLogger("anything").debug(IN_LOG)
+        fail_once()
         async with door.serving.http() as http:
             for path in ("/metrics", "/readyz", "/healthz"):
                 traces.emitted.append((await http.get(path)).text)
         traces.kept += [dump async for dump in in_redis(door.wired.redis)]
     traces.kept += [row async for row in in_postgres(database_url)]
     traces.kept += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    traces.emitted += [debug_log.text, *capfd.readouterr()]
+    traces.emitted += [*logged.everything(), *capfd.readouterr()]
 
     assert len(traces.secrets) > 12
     assert [secret for secret in traces.secrets if traces.found(secret)] == []
     # Each place was really looked into, and everything really happened.
-    assert any(IN_LOG in text for text in traces.emitted)
+    assert sum(IN_LOG in text for text in traces.emitted) >= len(logged.forms) + 1
     assert any("bargraph_" in text for text in traces.emitted)
     for shown in (IN_NOTES, IN_DOCUMENT, ADDRESS):
         assert any(shown.encode() in stored for stored in traces.kept)

@@ -22,7 +22,8 @@ async def plain(_request: Request) -> PlainTextResponse:
 
 
 async def page(_request: Request) -> PlainTextResponse:
-    return PlainTextResponse("page", headers={"content-security-policy": POLICY})
+    headers = {"content-security-policy": POLICY, "vary": "Accept-Encoding"}
+    return PlainTextResponse("page", headers=headers)
 
 
 async def client_of(origins: tuple[str, ...], *, strict: bool) -> httpx.AsyncClient:
@@ -54,6 +55,7 @@ async def test_a_page_keeps_the_policy_it_has(client: httpx.AsyncClient) -> None
     answer = await client.get("/page")
 
     assert answer.headers.get_list("content-security-policy") == [POLICY]
+    assert answer.headers["vary"] == "Accept-Encoding, Origin"
 
 
 async def test_browsers_are_told_to_stay_with_tls_where_asked() -> None:
@@ -79,7 +81,7 @@ async def test_pages_of_named_origins_may_ask_and_read(client: httpx.AsyncClient
         assert each.status_code == 200
         assert each.headers["access-control-allow-origin"] == FRIEND
         assert each.headers["access-control-allow-credentials"] == "true"
-    assert answer.headers["access-control-expose-headers"] == "retry-after"
+    assert answer.headers["access-control-expose-headers"] == "retry-after, x-request-id"
     assert "origin" in answer.headers["vary"].lower()
 
 

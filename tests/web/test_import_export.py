@@ -20,10 +20,10 @@ from db.pool import open_pool
 from db.stored import SeriesKey
 from market.instrument import Listing
 from market.timeframe import MINUTE_FRAME
-from market.window import MINUTE
+from market.window import MINUTE, Spans
 from tests.conftest import scratch_database
 from tests.datasources.files.tables import lines, row
-from tests.db.minutes import stored
+from tests.db.minutes import T0, minutes, put, stored
 from tests.web.serving import environment
 from web.bootstrap import SQL
 
@@ -55,13 +55,28 @@ class Line:
         out, errors = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
+    def keep(self, symbol: str, count: int) -> list[int]:
+        """Store *count* minutes of binance's *symbol*, and return their times."""
+        times = [T0 + n * MINUTE for n in range(count)]
+
+        async def write() -> None:
+            async with open_pool(self.database_url) as pool:
+                await put(
+                    CandleStore(pool),
+                    minutes_of(symbol),
+                    minutes(times),
+                    covered=Spans.of(times[0], times[-1] + MINUTE),
+                )
+
+        asyncio.run(write())
+        return times
+
     def bars(self, symbol: str) -> list[int]:
         """Return the times of the stored minutes of binance's *symbol*."""
 
         async def read() -> list[int]:
             async with open_pool(self.database_url) as pool:
-                key = SeriesKey(Listing("binance", "crypto", symbol), MINUTE_FRAME)
-                return (await stored(CandleStore(pool), key)).time.tolist()
+                return (await stored(CandleStore(pool), minutes_of(symbol))).time.tolist()
 
         return asyncio.run(read())
 
@@ -74,6 +89,10 @@ class Line:
                 await connection.close()
 
         return asyncio.run(ask())
+
+
+def minutes_of(symbol: str) -> SeriesKey:
+    return SeriesKey(Listing("binance", "crypto", symbol), MINUTE_FRAME)
 
 
 @pytest.fixture
@@ -132,9 +151,7 @@ def test_a_file_that_cannot_be_taken_in_does_not_keep_the_others_out(line: Line)
 
 
 def test_hours_are_computed_of_the_stored_minutes_and_not_taken_in_again(line: Line) -> None:
-    rows = [row(minute, 10 + minute) for minute in range(180)]
-    lines(line.folder / "binance_BTCUSDT_1m.csv", *rows)
-    line.run("import", "binance_BTCUSDT_1m.csv")
+    line.keep("BTC/USDT", 180)
 
     run = line.run("export", "binance:BTC/USDT:1h")
     again = line.run("import", "binance_BTC-USDT_1h.csv")
@@ -142,15 +159,14 @@ def test_hours_are_computed_of_the_stored_minutes_and_not_taken_in_again(line: L
     exported = (line.folder / "binance_BTC-USDT_1h.csv").read_text().splitlines()
     assert run.returncode == 0
     # Three hours of minutes that begin at no full hour: two are whole.
-    assert [text.split(",")[5] for text in exported[2:]] == ["150"] * 2
+    assert [text.split(",")[5] for text in exported[2:]] == ["120"] * 2
     assert again.returncode == 1
     assert "computed from finer ones" in again.stderr
 
 
 def test_an_export_goes_to_a_pipe_in_the_window_that_was_asked_for(line: Line) -> None:
-    times = lines(line.folder / "binance_BTCUSDT_1m.csv", *(row(minute) for minute in range(10)))
-    line.run("import", times.name)
-    first, last = line.bars("BTC/USDT")[3], line.bars("BTC/USDT")[5]
+    times = line.keep("BTC/USDT", 10)
+    first, last = times[3], times[5]
 
     run = line.run(
         *("export", "binance:BTC/USDT:1m", "-o", "-"),
@@ -162,8 +178,7 @@ def test_an_export_goes_to_a_pipe_in_the_window_that_was_asked_for(line: Line) -
 
 
 def test_a_series_that_is_not_stored_is_named_with_the_nearest(line: Line) -> None:
-    lines(line.folder / "binance_BTCUSDT_1m.csv", row(0))
-    line.run("import", "binance_BTCUSDT_1m.csv")
+    line.keep("BTC/USDT", 1)
 
     run = line.run("export", "binance:BTCUSD:1m")
 
@@ -192,15 +207,14 @@ def test_an_import_that_was_killed_goes_on_where_it_stopped(line: Line) -> None:
 
 
 def test_a_store_moves_by_one_command(line: Line, other_line: Line) -> None:
-    lines(line.folder / "binance_BTCUSDT_1m.csv", *(row(minute) for minute in range(100)))
-    line.run("import", "binance_BTCUSDT_1m.csv")
+    times = line.keep("BTC/USDT", 100)
 
     run = line.run("move", "--to", other_line.database_url)
 
     assert run.returncode == 0, run.stderr
     assert "each compared" in run.stdout
     assert "Its mode is plain." in run.stdout
-    assert other_line.bars("BTC/USDT") == line.bars("BTC/USDT")
+    assert other_line.bars("BTC/USDT") == times
 
 
 def test_a_wrong_target_is_not_quoted_for_it_may_hold_a_password(line: Line) -> None:

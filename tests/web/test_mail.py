@@ -8,6 +8,7 @@ import email.policy
 import logging
 import stat
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from pydantic import SecretStr
 from market.clock import FixedClock
 from resolvers.identity.principal import Mail
 from tests.accounts import START_MS
+from tests.web.live.stage import until
 from web import mail as mail_module
 from web.mail import Delivery, FolderDelivery, Post, SmtpDelivery
 
 TOKEN = "canary-token-in-a-mail"
 LETTER = Mail("ada@example.com", "Set a new password", SecretStr(f"https://h/#token={TOKEN}\n"))
+LATE = replace(LETTER, to="late@example.com")
 
 
 @asynccontextmanager
@@ -35,12 +38,17 @@ async def posting(delivery: Delivery):
 
 
 class SmtpServer:
-    """A mail server of one client at a time, that refuses *refusals* mails before it takes one."""
+    """A mail server of one client at a time, that refuses *refusals* mails before it takes one.
 
-    def __init__(self, *, refusals: int = 0, starttls: bool = False) -> None:
+    It answers *rcpt* to a recipient whose name begins with "late".
+    """
+
+    def __init__(self, *, refusals: int = 0, code: int = 451, rcpt: int = 250) -> None:
         self.refusals = refusals
-        self.starttls = starttls
+        self.code = code
+        self.rcpt = rcpt
         self.taken: list[bytes] = []
+        self.refused: list[bytes] = []
         self.said: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,10 +63,13 @@ class SmtpServer:
                 message = await reader.readuntil(b"\r\n.\r\n")
                 if self.refusals:
                     self.refusals -= 1
-                    writer.write(b"451 ada@example.com not now\r\n")
+                    self.refused.append(message)
+                    writer.write(b"%d ada@example.com not now\r\n" % self.code)
                 else:
                     self.taken.append(message)
                     writer.write(b"250 taken\r\n")
+            elif word == b"RCPT" and b"<late@" in line:
+                writer.write(b"%d late@example.com come again\r\n" % self.rcpt)
             elif word == b"QUIT":
                 writer.write(b"221 bye\r\n")
                 break
@@ -74,6 +85,10 @@ async def smtp(server: SmtpServer, host: str = "127.0.0.1"):
     port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield SecretStr(f"smtp://127.0.0.1:{port}")
+
+
+def recipients(server: SmtpServer) -> list[str]:
+    return [str(email.message_from_bytes(message)["To"]) for message in server.taken]
 
 
 async def test_a_mail_reaches_the_server_as_it_was_written() -> None:
@@ -97,7 +112,7 @@ async def test_a_mail_not_taken_at_first_is_sent_again_and_the_log_quotes_nothin
     server = SmtpServer(refusals=2)
     async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
         post.post(LETTER)
-        await post.drain(5)
+        await until(lambda: bool(server.taken))
 
     assert len(server.taken) == 1
     assert "not taken" in caplog.text
@@ -109,14 +124,71 @@ async def test_one_that_is_never_taken_is_given_up_and_the_next_one_goes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mail_module, "_PAUSES", (0.0,))
-    server = SmtpServer(refusals=2)
+    server = SmtpServer(rcpt=450)
     async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
-        post.post(LETTER)
+        post.post(LATE)
+        await until(lambda: "given up" in caplog.text)
         post.post(LETTER)
         await post.drain(5)
 
-    assert len(server.taken) == 1
-    assert "given up" in caplog.text
+    assert recipients(server) == ["ada@example.com"]
+    assert caplog.text.count("not taken") == caplog.text.count("given up") == 1
+
+
+@pytest.mark.parametrize("server", [SmtpServer(rcpt=550), SmtpServer(refusals=1, code=554)])
+async def test_one_that_is_refused_for_good_is_not_tried_again(
+    server: SmtpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LATE)
+        await until(lambda: "given up" in caplog.text)
+
+    assert server.taken == []
+    assert "not taken" not in caplog.text
+
+
+@pytest.mark.parametrize("server", [SmtpServer(rcpt=450), SmtpServer(refusals=1)])
+async def test_one_that_is_refused_for_now_holds_nobody_up_and_goes_later(
+    server: SmtpServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail_module, "_PAUSES", (3_600.0,))
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LATE)
+        await until(lambda: "not taken" in caplog.text)
+        post.post(LETTER)
+        post.post(LETTER)
+        await until(lambda: len(server.taken) == 2)
+        server.rcpt = 250
+        await post.drain(5)  # a server that ends tries everything once more
+
+    assert recipients(server) == ["ada@example.com", "ada@example.com", "late@example.com"]
+    assert "given up" not in caplog.text
+
+
+async def test_a_mail_is_the_same_one_at_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail_module, "_PAUSES", (0.0,))
+    server = SmtpServer(refusals=1)
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(LETTER)
+        await until(lambda: bool(server.taken))
+
+    first, second = (email.message_from_bytes(each) for each in (*server.refused, *server.taken))
+    assert first["Message-ID"] == second["Message-ID"]
+
+
+async def test_where_too_many_wait_to_be_tried_again_more_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mail_module, "_MOST_DEFERRED", 2)
+    server = SmtpServer(rcpt=450)
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        for waiting in (1, 2):
+            post.post(LATE)
+            await until(lambda waiting=waiting: caplog.text.count("not taken") == waiting)
+        post.post(LATE)
+        await until(lambda: "given up" in caplog.text)
+
+    assert caplog.text.count("not taken") == 2
 
 
 async def test_a_mail_that_cannot_be_written_is_given_up_and_the_next_one_goes(

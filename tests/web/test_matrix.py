@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from graphql import (
-    GraphQLEnumType,
-    GraphQLField,
-    GraphQLInputObjectType,
-    GraphQLInputType,
-    GraphQLList,
-    GraphQLNonNull,
-    GraphQLScalarType,
-    get_named_type,
-    is_leaf_type,
-)
 
 from db.accounts.permissions import PERMISSIONS, SCOPED, Permission, Role, Scope
 from db.embedded.servers import EmbeddedServers
 from schema import permissions
 from schema.build import build_schema
-from schema.permissions import NODES, ROOTS, Access, NoRule, guard, roots_of
-from tests.conftest import scratch_database
-from tests.web.doors import EVENTS, Door, opened, payload_of, sent
+from schema.permissions import NODES, ROOTS, Access, NoRule, guard
+from tests.web.asking import CORE, FIELDS, TRANSPORTS, asked_over, operation
+from tests.web.doors import EVENTS, Door, opened, payload_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-CORE = build_schema().core
-FIELDS = roots_of(CORE)
 REFUSALS = {"UNAUTHENTICATED", "FORBIDDEN"}
 PUBLIC = [
     *("Query.markets", "Query.providers", "Query.symbols", "Query.instrument", "Query.candles"),
@@ -43,62 +30,11 @@ PUBLIC = [
 ADMINS = ["Mutation.startBackfill", "Mutation.cancelBackfill"]
 
 
-@pytest.fixture(scope="module")
-def database_url(embedded: EmbeddedServers) -> Iterator[str]:
-    with scratch_database(embedded.postgres_url) as url:
-        yield url
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def door(embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Door]:
-    async with opened(embedded, database_url) as door:
-        yield door
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def closed_door(embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Door]:
+async def closed_door(embedded: EmbeddedServers, door_url: str) -> AsyncIterator[Door]:
     """A server whose market data takes an account."""
-    async with opened(embedded, database_url, public_market_data=False) as door:
+    async with opened(embedded, door_url, public_market_data=False) as door:
         yield door
-
-
-def some(type: GraphQLInputType) -> Any:
-    """Return some value of *type*: names that nobody has, and no more than is required."""
-    if isinstance(type, GraphQLNonNull):
-        return some(type.of_type)
-    if isinstance(type, GraphQLList):
-        return [some(type.of_type)]
-    if isinstance(type, GraphQLEnumType):
-        return next(iter(type.values))
-    if isinstance(type, GraphQLInputObjectType):
-        return {name: some(field.type) for name, field in type.fields.items() if is_needed(field)}
-    assert isinstance(type, GraphQLScalarType)
-    return {"Int": 1, "Float": 1.0, "Boolean": True, "Timestamp": 0}.get(type.name, "x")
-
-
-def is_needed(of: Any) -> bool:
-    return isinstance(of.type, GraphQLNonNull) and not has_default(of)
-
-
-def has_default(of: Any) -> bool:
-    return of.default_value is not None and repr(of.default_value) != "Undefined"
-
-
-def operation(root: str) -> dict[str, Any]:
-    """Return a request for the field *root*, such as `Query.me`; its values are variables."""
-    kind, name = root.split(".")
-    owner = {"Query": CORE.query_type, "Mutation": CORE.mutation_type}.get(
-        kind, CORE.subscription_type
-    )
-    assert owner is not None
-    field: GraphQLField = owner.fields[name]
-    needed = {n: argument.type for n, argument in field.args.items() if is_needed(argument)}
-    declared = ", ".join(f"${n}: {of}" for n, of in needed.items())
-    given = ", ".join(f"{n}: ${n}" for n in needed)
-    selected = "" if is_leaf_type(get_named_type(field.type)) else " { __typename }"
-    call = f"{name}({given})" if given else name
-    text = f"{kind.lower()}{f'({declared})' if declared else ''} {{ {call}{selected} }}"
-    return {"query": text, "variables": {n: some(of) for n, of in needed.items()}}
 
 
 async def anonymous(_door: Door) -> None:
@@ -168,42 +104,9 @@ def outcome(errors: list[dict[str, Any]]) -> str:
     return next(iter(codes & REFUSALS), "let in")
 
 
-async def over_http(door: Door, token: str | None, roots: list[str]) -> dict[str, str]:
-    answers = {root: await door.post(token=token, **operation(root)) for root in roots}
-    return {root: outcome(answer.json().get("errors", [])) for root, answer in answers.items()}
-
-
-async def over_events(door: Door, token: str | None, roots: list[str]) -> dict[str, str]:
-    found = {}
-    for root in roots:
-        answer = await door.post(token=token, headers=EVENTS, **operation(root))
-        events = sent(answer.text)
-        assert events, answer.text
-        found[root] = outcome(events[0].get("errors", []))
-    return found
-
-
-async def over_a_socket(door: Door, token: str | None, roots: list[str]) -> dict[str, str]:
-    found = {}
-    async with door.serving.socket() as socket:
-        await socket.init(payload_of(token))
-        for root in roots:
-            await socket.subscribe(root, **operation(root))
-            message = await socket.of(root)
-            payload = message["payload"]
-            errors = payload if message["type"] == "error" else payload.get("errors", [])
-            found[root] = outcome(errors)
-    return found
-
-
-TRANSPORTS = pytest.mark.parametrize("asked", [over_http, over_events, over_a_socket])
-
-
-def asked_over(transport: Callable[..., Any]) -> list[str]:
-    """Return the fields that *transport* carries; the one that ends a session comes last."""
-    plain = transport is over_http
-    roots = [root for root in FIELDS if not (plain and root.startswith("Subscription."))]
-    return sorted(roots, key=lambda root: root == "Mutation.logout")
+async def outcomes(asked: Any, door: Door, token: str | None, roots: list[str]) -> dict[str, str]:
+    answers = await asked(door, token, {root: operation(root) for root in roots})
+    return {root: outcome(answer.get("errors", [])) for root, answer in answers.items()}
 
 
 @KNOWN
@@ -211,7 +114,7 @@ def asked_over(transport: Callable[..., Any]) -> list[str]:
 async def test_whoever_may_ask_is_let_in_and_nobody_else(door: Door, asked: Any, who: Asks) -> None:
     roots = asked_over(asked)
 
-    found = await asked(door, await who(door), roots)
+    found = await outcomes(asked, door, await who(door), roots)
 
     assert found == {root: expected(root, HELD[who]) for root in roots}
 
@@ -223,7 +126,7 @@ async def test_market_data_takes_an_account_where_a_setting_says_so(
 ) -> None:
     roots = [root for root in asked_over(asked) if ROOTS[root] is Access.MARKET_DATA]
 
-    found = await asked(closed_door, await who(closed_door), roots)
+    found = await outcomes(asked, closed_door, await who(closed_door), roots)
 
     assert found == {root: expected(root, HELD[who], public=False) for root in roots}
 
@@ -256,6 +159,28 @@ async def test_a_token_that_does_not_count_gets_no_socket(door: Door, who: Asks)
         await socket.send({"type": "connection_init", "payload": payload_of(token)})
 
         assert await socket.closed() == (4403, "Forbidden")
+
+
+async def test_whoever_tries_what_they_may_not_is_in_the_audit_log_once_for_each_try(
+    door: Door,
+) -> None:
+    tried = [
+        root
+        for root in FIELDS
+        if root.startswith("Mutation.")
+        and expected(root, SCOPED[Scope.READ]) == "FORBIDDEN"
+        and ROOTS[root] is not Permission.SAVED_WORK_CHANGE
+    ]
+    token = await door.api_token(Scope.READ)
+
+    for root in tried:
+        answer = await door.post(**operation(root), token=token)
+        assert answer.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN", root
+    log = await door.ask("{ auditLog(first: 500) { nodes { action result } } }", token)
+
+    lines = log["data"]["auditLog"]["nodes"]
+    refused = [line["action"] for line in lines if line["result"] == "FORBIDDEN"]
+    assert len(refused) == len(set(refused)) == len(tried) > 15
 
 
 async def test_the_rules_are_about_the_fields_there_are() -> None:

@@ -278,3 +278,34 @@ async def test_texts_beyond_the_bound_are_forgotten_oldest_first() -> None:
     assert [await persisted.find(digest) for digest in ("a", "c")] == ["a", "c"]
     with pytest.raises(PersistedQueryNotFound):
         await persisted.find("b")
+
+
+async def test_texts_that_processes_share_are_bounded_too(redis: "Redis") -> None:
+    texts = [f"query Q{number} {{ hello }}" for number in range(10)]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    persisted = PersistedQueries(redis, prefix="test:", max_shared=3 * len(texts[0]))
+
+    for digest, text in zip(digests, texts, strict=True):
+        await persisted.register(digest, text)
+
+    assert [await redis.exists("test:" + digest) for digest in digests] == [0] * 7 + [1] * 3
+    assert int(await redis.get("test:bytes")) == 3 * len(texts[0])
+
+
+async def test_what_is_registered_again_is_counted_once(redis: "Redis") -> None:
+    for _ in range(3):
+        await PersistedQueries(redis, prefix="test:", max_shared=len(TEXT)).register(DIGEST, TEXT)
+
+    assert await PersistedQueries(redis, prefix="test:").find(DIGEST) == TEXT
+    assert int(await redis.get("test:bytes")) == len(TEXT)
+
+
+async def test_a_long_text_is_answered_and_not_kept(redis: "Redis") -> None:
+    text = "{ hello } #" + "x" * 40_000
+    async with client_of(PersistedQueries(redis, prefix="test:")) as client:
+        answer = await client.post("/", json={"query": text, "extensions": named(text)})
+        after = await client.post("/", json={"extensions": named(text)})
+
+    assert answer.json() == {"data": {"hello": "hello"}}
+    assert after.json() == NOT_FOUND
+    assert await redis.keys("test:*") == []

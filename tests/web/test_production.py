@@ -27,6 +27,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         ("redis_url", "redis://cache.example:6379/0"),
         ("redis_url", "rediss://:short@cache.example"),
         ("allowed_origins", "http://app.example"),
+        ("allowed_origins", "https://app.example,http://10.0.0.5:8080"),
         ("rate_logins", "0"),
     ],
 )
@@ -73,3 +74,27 @@ def test_all_that_is_not_secure_is_named_at_once(monkeypatch):
         load_settings()
 
     assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("env", ["development", "production"])
+@pytest.mark.parametrize("origin", ["*", "https://*", "https://*.example", "null"])
+def test_no_start_opens_answers_to_every_page(monkeypatch, env, origin):
+    monkeypatch.setenv("ENV", env)
+    monkeypatch.setenv("ALLOWED_ORIGINS", origin)
+
+    with pytest.raises(WrongSettings, match="must be origins"):
+        load_settings()
+
+
+def test_what_is_open_by_default_is_shut_in_production_unless_asked_for(monkeypatch):
+    before = load_settings()
+    monkeypatch.setenv("ENV", "production")
+    shut = load_settings()
+    for name in ("INTROSPECTION", "GRAPHIQL"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("LOG_FORMAT", "text")
+    asked = load_settings()
+
+    assert (before.tells_schema, before.shows_graphiql, before.log_form) == (True, True, "text")
+    assert (shut.tells_schema, shut.shows_graphiql, shut.log_form) == (False, False, "json")
+    assert (asked.tells_schema, asked.shows_graphiql, asked.log_form) == (True, True, "text")

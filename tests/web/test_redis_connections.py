@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.cutting_proxy import CuttingProxy
+from web.bootstrap import open_redis
+
+LONG = b"x" * (1 << 20)
+"""More than the sockets on the way hold."""
 
 
 async def test_a_cancelled_call_does_not_go_on(redis: Redis):
@@ -19,9 +26,43 @@ async def test_a_cancelled_call_does_not_go_on(redis: Redis):
 
     for pauses in range(300):
         task = asyncio.create_task(call())
-        for _ in range(pauses % 12):
-            await asyncio.sleep(0)
+        await pause(pauses % 12)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     assert went_on == 0
+
+
+async def test_a_cancelled_call_whose_connection_breaks_does_not_go_on(
+    redis_proxy: CuttingProxy,
+):
+    went_on = 0
+
+    async def call(redis: Redis) -> None:
+        nonlocal went_on
+        try:
+            await redis.echo(LONG)
+        except RedisError:
+            if asyncio.current_task().cancelling():
+                went_on += 1
+
+    async with open_redis(redis_proxy.url, 1) as redis:
+        for pauses in range(24):
+            await redis.ping()
+            redis_proxy.stall()
+            task = asyncio.create_task(call(redis))
+            await pause(20)  # until it waits for room to send the rest
+            breaking = asyncio.create_task(redis_proxy.shut())
+            await pause(pauses % 12)
+            task.cancel()
+            await asyncio.gather(task, breaking, return_exceptions=True)
+            redis_proxy.flow()
+            await redis_proxy.open()
+
+    assert went_on == 0
+
+
+async def pause(times: int) -> None:
+    """Let all others run that can, as often as that."""
+    for _ in range(times):
+        await asyncio.sleep(0)

@@ -14,7 +14,7 @@ def test_every_proof_that_the_page_names_is_a_test_of_that_file() -> None:
     source, missing, proofs = "", [], 0
 
     for file, test in named:
-        if file.startswith(("web/", "schema/test_", "db/", "resolvers/")):
+        if file.startswith(("web/", "schema/test_", "db/", "resolvers/", "plugins/", "abuse/")):
             source = (ROOT / "tests" / file).read_text(encoding="utf-8")
         elif test:
             proofs += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from market.retention import Retention
 from web.settings import Settings, WrongSettings, load_settings
 
 PASSWORD = "hunter2"
@@ -27,6 +28,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 WRONG = {
     "port": (["-1", "65536", "8000.5", "http", "nan"], "at least 0, at most 65535"),
     "log_level": (["loud", "5"], "'debug', 'info', 'warning' or 'error'"),
+    "log_format": (["xml", "JSON lines"], "'text' or 'json'"),
     "database_url": (["mysql://h/d", "h", "postgresql://u:p@h:x/d"], "postgresql://|port"),
     "accounts_url": (["mysql://h/d", "sqlite:///d", "mysql+asyncmy://h:x/d"], "mysql+asyncmy|port"),
     "redis_url": (["http://h", "h", "redis://h:x", "redis://h?db=x"], "redis://|port|'db'"),
@@ -42,6 +44,7 @@ WRONG = {
     "public_url": (["bars.example.com", "ftp://h", "https://h/?a=b"], "https://"),
     "smtp_url": (["mail.example.com", "http://h", "smtp://h:x"], "smtp://|port"),
     "mail_from": (["nobody", "a@b@c", "two words@h"], "address"),
+    "audit_retention": (["29", "0", "40000", "long"], "at least 30, at most 36500"),
     "password_hashes": (["0", "65", "two"], "at least 1, at most 64"),
     "alpaca_key_id": (["two words", "\u00e9", "x" * 201], "without spaces"),
     "alpaca_secret_key": (["two words", "line\nbreak", "x" * 201], "without spaces"),
@@ -57,6 +60,7 @@ WRONG = {
     "max_pages": (["0", "1001", "nan"], "at least 1, at most 1000"),
     "settle": (["-1", "86401", "nan", "inf"], "at least 0, at most 86400"),
     "auto_backfill": (["-1", "36501", "7.5", "nan"], "at least 0, at most 36500"),
+    "retention": (["1m", "1m:6d", "1m:400d,1h:9d", "7x:9d"], "1m:400d|at least|timeframes"),
     "forming_ttl": (["0", "61", "nan", "-inf"], "more than 0, at most 60"),
     "cache_bytes": (["-1", "64MB"], "at least 0"),
     "encoded_bytes": (["-1", "inf"], "at least 0"),
@@ -231,3 +235,14 @@ def test_a_date_alone_is_when_it_begins(monkeypatch):
     monkeypatch.setenv("REPLAY_FROM", "2025-01-15")
 
     assert load_settings().replay_from == datetime(2025, 1, 15, tzinfo=UTC)
+
+
+def test_what_is_filled_by_itself_is_kept(monkeypatch):
+    monkeypatch.setenv("AUTO_BACKFILL", "30")
+    monkeypatch.setenv("RETENTION", "1m:29d")
+
+    with pytest.raises(WrongSettings, match=r"RETENTION=1m:29d: .*AUTO_BACKFILL"):
+        load_settings()
+
+    monkeypatch.setenv("RETENTION", "1m:30d")
+    assert load_settings().retention == Retention.parse("1m:30d")

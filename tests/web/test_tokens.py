@@ -17,6 +17,7 @@ from db.encryption import key_text, new_key
 from market.clock import FixedClock
 from resolvers.identity.failures import Unauthenticated
 from resolvers.identity.principal import Claims
+from web.key_file import KeysAway
 from web.tokens import LIFETIME_MS, JwtTokens, SigningKeys
 
 AT = 1_763_641_815_500
@@ -58,7 +59,8 @@ def test_a_token_says_who_by_which_session_and_until_when() -> None:
     claims = tokens().read(made.text.get_secret_value())
 
     expires = (AT + LIFETIME_MS) // 1000 * 1000
-    assert claims == Claims(USER, expires, session_id=SESSION, version=3)
+    key_id = jwt.get_unverified_header(made.text.get_secret_value())["kid"]
+    assert claims == Claims(USER, expires, session_id=SESSION, version=3, key_id=key_id)
     assert made.expires_at == expires
 
 
@@ -243,6 +245,38 @@ def test_keys_added_to_the_file_meanwhile_are_found_but_not_looked_for_at_every_
     text = signed(tokens(new, at=clock.at))
 
     assert running.read(text).user_id == USER
+
+
+def test_a_key_taken_out_of_the_file_neither_counts_nor_signs_after_ten_seconds() -> None:
+    stolen, new, clock = new_key(), new_key(), FixedClock(AT)
+    keys = [stolen]
+    running = JwtTokens(keys, clock=clock, reread=lambda: list(keys))
+    old = signed(running)
+    key_id = running.read(old).key_id
+    keys[:] = [new]
+
+    clock.at += 9_999
+    assert running.trusts(key_id)
+    clock.at += 1
+    assert not running.trusts(key_id)
+    with pytest.raises(Unauthenticated):
+        running.read(old)
+    assert tokens(new, at=clock.at).read(signed(running)).user_id == USER
+
+
+def test_a_file_of_keys_that_cannot_be_read_for_now_signs_nobody_out() -> None:
+    clock = FixedClock(AT)
+
+    def away():
+        raise KeysAway
+
+    running = JwtTokens([KEY], clock=clock, reread=away)
+    text = signed(running)
+    clock.at += 60_000
+
+    assert running.read(text).user_id == USER
+    with pytest.raises(Unauthenticated):
+        running.read(forged(key=new_key(), header={"kid": uuid4().hex[:16]}))
 
 
 def test_keys_do_not_show_and_are_not_pickled() -> None:

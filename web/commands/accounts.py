@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from web.commands.base import Commands, log_to_terminal
+from web.commands.account_keys import drop_keys, rotate_keys
+from web.commands.base import Commands, command_origin, log_to_terminal
 
 if TYPE_CHECKING:
     from web.accounts_wiring import AccountsParts
     from web.settings import Settings
 
 _ROLES = ("admin", "user", "read-only")
-_MOST_ROUNDS = 10
 _PAGE = 500
 
 _Action = Callable[["AccountsParts", "Settings", argparse.Namespace], Awaitable[int]]
@@ -59,11 +59,11 @@ def register(commands: Commands) -> None:
     rotating = actions.add_parser(
         "rotate-keys", help="encrypt all credentials under the newest key, while the server runs"
     )
-    rotating.set_defaults(run=_run(_rotate_keys))
+    rotating.set_defaults(run=_run(rotate_keys))
     dropping = actions.add_parser(
         "drop-keys", help="forget keys in DATA_DIR that nothing is encrypted under any more"
     )
-    dropping.set_defaults(run=_run(_drop_keys))
+    dropping.set_defaults(run=_run(drop_keys))
 
 
 def _run(action: _Action) -> Callable[[argparse.Namespace], int]:
@@ -71,7 +71,7 @@ def _run(action: _Action) -> Callable[[argparse.Namespace], int]:
         from web.settings import load_settings  # noqa: PLC0415 - a wrong one shows at once
 
         settings = load_settings()
-        log_to_terminal(settings.log_level)
+        log_to_terminal(settings)
         return asyncio.run(_with_accounts(settings, action, chosen))
 
     return run
@@ -133,10 +133,9 @@ def _asked_password(from_stdin: bool) -> str | None:
 async def _invite(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
     from db.accounts.permissions import Role  # noqa: PLC0415
     from resolvers.identity.administration import invite  # noqa: PLC0415
-    from resolvers.identity.principal import Origin  # noqa: PLC0415
 
     token = await invite(
-        parts.identity, None, role=Role(chosen.role), email=chosen.email, origin=Origin()
+        parts.identity, None, role=Role(chosen.role), email=chosen.email, origin=command_origin()
     )
     # On standard output and nowhere else: whoever has it can register.
     print(token.get_secret_value())
@@ -160,9 +159,10 @@ async def _list(parts: AccountsParts, settings: Settings, chosen: argparse.Names
 async def _set_role(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
     from db.accounts.permissions import Role  # noqa: PLC0415
     from resolvers.identity.administration import set_role  # noqa: PLC0415
-    from resolvers.identity.principal import Origin  # noqa: PLC0415
 
-    user = await set_role(parts.identity, None, chosen.username, Role(chosen.role), origin=Origin())
+    user = await set_role(
+        parts.identity, None, chosen.username, Role(chosen.role), origin=command_origin()
+    )
     print(f"{user.username} has the role {chosen.role}.")
     return 0
 
@@ -171,53 +171,9 @@ async def _set_disabled(
     parts: AccountsParts, settings: Settings, chosen: argparse.Namespace
 ) -> int:
     from resolvers.identity.administration import set_disabled  # noqa: PLC0415
-    from resolvers.identity.principal import Origin  # noqa: PLC0415
 
     user = await set_disabled(
-        parts.identity, None, chosen.username, chosen.disabled, origin=Origin()
+        parts.identity, None, chosen.username, chosen.disabled, origin=command_origin()
     )
     print(f"{user.username} is {'shut out' if chosen.disabled else 'let in'}.")
-    return 0
-
-
-async def _rotate_keys(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
-    from db.accounts.rewrapping import keys_in_use, rewrap_all  # noqa: PLC0415
-    from web.accounts_wiring import ENCRYPTION_FILE, key_ring  # noqa: PLC0415
-    from web.key_file import add_key  # noqa: PLC0415
-
-    ring = parts.ring
-    if settings.encryption_keys is None:
-        # A server that runs reads the file again when it meets a row under the new key.
-        add_key(settings.data_dir / ENCRYPTION_FILE)
-        ring = key_ring(settings)
-    for _ in range(_MOST_ROUNDS):
-        # A server may have written under the key before while a round went on.
-        wrapped = await rewrap_all(parts.engine, ring)
-        if not wrapped:
-            break
-        print(f"{wrapped} rows are under the key {ring.newest} now.")
-    others = await keys_in_use(parts.engine)
-    others.pop(ring.newest, None)
-    for key, rows in others.items():
-        print(f"{rows} rows are still under the key {key}: run this again.")
-    if not others:
-        print(f"Everything is under the key {ring.newest}.")
-    return 1 if others else 0
-
-
-async def _drop_keys(parts: AccountsParts, settings: Settings, chosen: argparse.Namespace) -> int:
-    from db.accounts.rewrapping import keys_in_use  # noqa: PLC0415
-    from db.encryption import key_id_of  # noqa: PLC0415
-    from web.accounts_wiring import ENCRYPTION_FILE  # noqa: PLC0415
-    from web.key_file import keep_keys, read_keys  # noqa: PLC0415
-
-    if settings.encryption_keys is not None:
-        print("The keys are in ENCRYPTION_KEYS: take old ones out there.", file=sys.stderr)
-        return 1
-    path = settings.data_dir / ENCRYPTION_FILE
-    keys = read_keys(path)
-    in_use = await keys_in_use(parts.engine)
-    kept = [key for at, key in enumerate(keys) if at == 0 or key_id_of(key) in in_use]
-    keep_keys(path, kept)
-    print(f"Keys forgotten: {len(keys) - len(kept)}, kept: {len(kept)}.")
     return 0

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from resolvers.identity.principal import Origin
+    from web.settings import Settings
 
 _MOST_PROCESSES = 64
-CHATTY = (
-    "alembic",
-    "asyncio",
-    "ccxt",
-    "sqlalchemy",
-    "taskiq",
-    "urllib3",
-    "uvicorn",
-    "websockets",
-)
-"""Libraries that are heard from `warning` on only, whatever the level is."""
 
 
 class Commands(Protocol):
@@ -35,13 +26,16 @@ def count(text: str) -> int:
     return number
 
 
-def log_to_terminal(level: str) -> None:
-    """Log what is of *level* or worse."""
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # Some of them would quote what clients send, what venues are sent, or what rows hold.
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def log_to_terminal(settings: Settings, *, quiet: bool = False) -> None:
+    """Log to standard error as *settings* say; *quiet* is for commands that talk to people."""
+    from web.logs import log_to_stderr  # noqa: PLC0415 - the schema is printed without
+
+    log_to_stderr(settings, quiet=quiet)
+
+
+def command_origin() -> Origin:
+    """Return where the audit log says that a command came from: an id, which the log has too."""
+    from resolvers.identity.principal import Origin  # noqa: PLC0415
+    from web.request_ids import begin_request  # noqa: PLC0415
+
+    return Origin(request_id=begin_request())

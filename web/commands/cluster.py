@@ -27,7 +27,7 @@ def serve_by_many(roles: Sequence[str | None]) -> None:
     from web.settings import Role, load_settings  # noqa: PLC0415 - a wrong one shows at once
 
     settings = load_settings()
-    log_to_terminal(settings.log_level)
+    log_to_terminal(settings)
 
     from web.processes import run_processes  # noqa: PLC0415
 

@@ -38,7 +38,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     from web.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(**({} if chosen.role is None else {"role": chosen.role}))
-    log_to_terminal(settings.log_level)
+    log_to_terminal(settings)
 
     import uvloop  # noqa: PLC0415
 

@@ -19,6 +19,7 @@ from web.jobs.errors import JobInterrupted, UnknownTask, WorkerDied
 from web.jobs.keys import unfinished_key
 from web.jobs.message import parsed
 from web.jobs.stream import JobStream, Taken
+from web.request_ids import go_on_as
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class Lane:
         """Run what taskiq makes of *delivery*, and write down how it ended."""
         delivery.attempt = asyncio.current_task()
         current.set(delivery)
+        go_on_as(delivery.job)
         if self._closing:
             running.close()
             self._held.pop(delivery.taken.id, None)

@@ -1,8 +1,9 @@
 """What answering an operation would cost, known before anything is executed.
 
-A field costs 1 point each time it may be answered. Lists count by `first` and `last`, those without
-by a guess. A window costs 1 point a bar, more if a bar is asked for more values than it has. Each
-fragment is weighed once: what depends on where it is spread stays open until then.
+A field costs 1 point each time it may be answered, and more under a long name. Lists count by
+`first` and `last`, those without by the most they can have, or by a guess. A window costs 1 point a
+bar, more if a bar is asked for more values than it has. Each fragment is weighed once: what depends
+on where it is spread stays open until then.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     OperationDefinitionNode,
-    OperationType,
     SchemaMetaFieldDef,
     SelectionSetNode,
     TypeMetaFieldDef,
@@ -35,13 +35,18 @@ from graphql import (
 )
 
 from web.limits.fragments import fragments_of, innermost_first
+from web.limits.sizes import DOCUMENT_BYTES, LENGTHS
 
 LISTED = 10
-"""Objects in a list that nobody says the length of."""
+"""Objects in a list of which neither the client nor `LENGTHS` says the length."""
 SCHEMA_LISTED = 5
 """The same within the schema's description of itself, which is all in memory."""
 BAR_VALUES = 12
-"""Values of one bar that cost 1 point together: as many as it has."""
+"""Values of one bar, and of a gap beside it, that cost 1 point together: as many as a bar has."""
+NAME_LENGTH = 32
+"""Characters of a name in the answer that cost nothing: more than the schema's own names have."""
+POINT_BYTES = 1024
+"""Bytes of a saved document that cost 1 point, by the most it may have."""
 MUTATED = 10
 SUBSCRIBED = 100
 """For each series, book or symbol that is followed."""
@@ -132,25 +137,8 @@ class _Weighing:
             self.fragments[name] = self._selected(found[name].selection_set, of)
 
     def operation(self, operation: OperationDefinitionNode) -> int:
-        weight = self._selected(
-            operation.selection_set, self.schema.get_root_type(operation.operation)
-        )
-        total = _total(weight, LISTED)
-        roots = len(operation.selection_set.selections)
-        if operation.operation is OperationType.MUTATION:
-            total += MUTATED * roots
-        elif operation.operation is OperationType.SUBSCRIPTION:
-            total += sum(
-                self._followed(node)
-                for node in operation.selection_set.selections
-                if isinstance(node, FieldNode)
-            )
-        return total
-
-    def _followed(self, node: FieldNode) -> int:
-        if node.name.value == "bars":
-            return SUBSCRIBED + SNAPSHOT
-        return SUBSCRIBED * max(1, self._length(_argument(node, "symbols")))
+        root = self.schema.get_root_type(operation.operation)
+        return _total(self._selected(operation.selection_set, root), LISTED)
 
     def _selected(self, selected: SelectionSetNode, parent: GraphQLNamedType | None) -> Weight:
         weight = Weight()
@@ -167,31 +155,56 @@ class _Weighing:
         return weight
 
     def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Weight:
+        """Return what a field costs, wherever it stands: also at the root by way of a fragment."""
+        name = node.alias or node.name
+        weight = Weight(len(name.value) // NAME_LENGTH)
         defined = self._definition(node.name.value, parent)
-        if defined is None or node.selection_set is None:
-            return Weight(1)
+        if defined is None or parent is None:
+            return weight + Weight(1)
+        weight += Weight(self._begun(node, parent))
+        if node.selection_set is None or is_leaf_type(get_named_type(defined.type)):
+            size = DOCUMENT_BYTES.get((parent.name, node.name.value), 0)
+            return weight + Weight(1 + size // POINT_BYTES)
+        return weight + self._composite(node, defined, parent)
+
+    def _begun(self, node: FieldNode, parent: GraphQLNamedType) -> int:
+        """Return what is begun by a field of a root type, besides answering it."""
+        if parent is self.schema.mutation_type:
+            return MUTATED
+        if parent is not self.schema.subscription_type:
+            return 0
+        if node.name.value == "bars":
+            return SUBSCRIBED + SNAPSHOT
+        return SUBSCRIBED * max(1, self._length(_argument(node, "symbols")))
+
+    def _composite(
+        self, node: FieldNode, defined: GraphQLField, parent: GraphQLNamedType
+    ) -> Weight:
+        """Return what objects cost, with all that is selected of them."""
+        assert node.selection_set is not None
         of = get_named_type(defined.type)
-        if is_leaf_type(of):
-            return Weight(1)
         inner = self._selected(node.selection_set, of)
         if of.name == "CandleWindow":
             bars = min(self._number(node, defined, "last"), self.max_bars)
-            values = -(-inner.bar_values // BAR_VALUES)
-            return Weight(1 + inner.own + bars * max(1, values))
-        within = parent.name if parent is not None else ""
-        if within == "CandleWindow" and of.name in {"Candle", "CandleColumns"}:
+            return Weight(1 + inner.own + bars * max(1, _points(inner.bar_values)))
+        if parent.name == "CandleWindow" and of.name in {"Candle", "CandleColumns", "Gap"}:
+            # Of gaps there may be as many as of bars.
             return Weight(1, bar_values=inner.own)
+        if parent.name == "BarSnapshot" and of.name == "Candle":
+            # The first point of each bar is part of what subscribing costs.
+            return Weight(1 + inner.own + SNAPSHOT * max(0, _points(inner.own) - 1))
         if of.name.endswith("Connection"):
             given = [self._value(_argument(node, name)) for name in ("first", "last")]
             sizes = [size for size in given if size is not None]
             size = max(sizes) if sizes else self._number(node, defined, "first")
             return Weight(1 + _total(inner, max(0, size)))
         listed = SCHEMA_LISTED if of.name.startswith("__") else LISTED
+        once = 1 + _total(inner, listed)
         if not _is_list(defined):
-            return Weight(1 + _total(inner, listed))
-        if within.endswith("Connection"):
-            return Weight(each=1 + _total(inner, listed))
-        return Weight(listed * (1 + _total(inner, listed)))
+            return Weight(once)
+        if parent.name.endswith("Connection"):
+            return Weight(each=once)
+        return Weight(LENGTHS.get((parent.name, node.name.value), listed) * once)
 
     def _definition(self, name: str, parent: GraphQLNamedType | None) -> GraphQLField | None:
         if name == "__schema":
@@ -234,6 +247,11 @@ class _Weighing:
                 return 1
 
 
+def _points(bar_values: int) -> int:
+    """Return what so many values of one bar cost."""
+    return -(-bar_values // BAR_VALUES)
+
+
 def _total(weight: Weight, size: int) -> int:
     return min(weight.own + size * weight.each, _BOUND)
 
@@ -255,12 +273,20 @@ def _argument(node: FieldNode, name: str) -> ArgumentNode | None:
 
 
 def _values(operation: OperationDefinitionNode, given: Variables) -> Variables:
-    """Return *given* with the defaults that *operation* has for what is not given."""
-    defaults = {}
+    """Return *given* with the defaults that *operation* has for what is not given.
+
+    Of a list its length is told, not what is in it.
+    """
+    defaults: dict[str, Any] = {}
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
-        if name not in given and isinstance(definition.default_value, IntValueNode):
-            defaults[name] = int(definition.default_value.value[:18])
+        if name in given:
+            continue
+        match definition.default_value:
+            case IntValueNode() as literal:
+                defaults[name] = int(literal.value[:18])
+            case ListValueNode() as literal:
+                defaults[name] = [None] * len(literal.values)
     return {**given, **defaults} if defaults else given
 
 

@@ -27,33 +27,22 @@ class Deadline:
     """Gives every block *seconds*."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._running: dict[_Timed, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self.seconds = seconds
+        self.running: dict[_Timed, float] = {}
+        """The blocks that run and until when, by the event loop's clock, the oldest first."""
+        self.timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> _Timed:
         """Return a context that raises `ExecutionTimedOut` in place of what takes too long."""
         return _Timed(self)
 
-    def begin(self, timed: _Timed) -> None:
-        loop = asyncio.get_running_loop()
-        self._running[timed] = loop.time() + self._seconds
-        if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._look)
-
-    def end(self, timed: _Timed) -> None:
-        del self._running[timed]
-
-    def late(self) -> ExecutionTimedOut:
-        return ExecutionTimedOut(self._seconds)
-
-    def _look(self) -> None:
+    def look(self) -> None:
         """Cancel what is over its time, and come again for the oldest of the others."""
         loop = asyncio.get_running_loop()
-        self._timer = None
-        for timed, until in self._running.items():
+        self.timer = None
+        for timed, until in self.running.items():
             if until > loop.time():
-                self._timer = loop.call_at(until, self._look)
+                self.timer = loop.call_at(until, self.look)
                 return
             timed.give_up()
 
@@ -67,29 +56,34 @@ class _Timed:
         self._deadline = deadline
         self._given_up = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._deadline.begin(self)
+        # Every request passes here: a call less is felt.
+        deadline = self._deadline
+        loop = asyncio.get_running_loop()
+        deadline.running[self] = loop.time() + deadline.seconds
+        if deadline.timer is None:
+            deadline.timer = loop.call_later(deadline.seconds, deadline.look)
 
     def give_up(self) -> None:
         if not self._given_up:
             self._given_up = True
             self._task.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         failure: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._deadline.end(self)
+        del self._deadline.running[self]
         # Somebody else may have cancelled the task as well: then that is what happens.
         if (
             self._given_up
             and self._task.uncancel() <= self._cancelling
             and isinstance(failure, asyncio.CancelledError)
         ):
-            raise self._deadline.late() from None
+            raise ExecutionTimedOut(self._deadline.seconds) from None

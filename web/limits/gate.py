@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, OperationType
 from starlette.requests import HTTPConnection
 
 from market.lru import LRU
@@ -17,7 +17,7 @@ from web.limits.deadline import Deadline
 from web.limits.groups import hits_of
 from web.limits.leases import RateLimits
 from web.limits.proxies import Proxies
-from web.limits.rates import GROUP_OF_MUTATION, Group
+from web.limits.rates import COUNTED_ANYWHERE, Group
 
 _QUERY: Mapping[Group, int] = {Group.QUERIES: 1}
 _MUTATION: Mapping[Group, int] = {Group.MUTATIONS: 1}
@@ -45,50 +45,65 @@ class Gate:
         """Return who asks over a connection."""
         return caller_of(asked, self._proxies)
 
-    async def enter(self, caller: Caller, text: str, *, opens: bool = False) -> None:
+    async def enter(self, caller: Caller, text: str | None) -> None:
         """Count a request for the document *text* before it is read. Raises `RateLimited`.
 
-        *opens* says that it opens a stream. A document that may try passwords is left to `tries`,
-        so that no request is counted twice.
+        None is a document that is only named: what it says has to be asked for, so it counts first,
+        as a query.
         """
         if caller.local:
             return
-        hits = _QUERY
-        if "mutation" in text:
-            if _may_try(text):
-                return
-            hits = _MUTATION
-        await self._admit({**hits, Group.SOCKETS: 1} if opens else hits, caller)
+        hits = _MUTATION if text and "mutation" in text else _QUERY
+        if hits is _QUERY and self._rates.spend(
+            Group.QUERIES, address=caller.address, user=_user_of(caller)
+        ):
+            return
+        await self._admit(hits, caller)
 
-    async def tries(
-        self, caller: Caller, text: str, found: tuple[DocumentNode, OperationDefinitionNode] | None
+    async def changes(
+        self,
+        caller: Caller,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        *,
+        named: bool,
     ) -> None:
-        """Count what `enter` left, now that it was *found* what *text* means, if anything.
+        """Count what `enter` could not know: how many changes *operation* asks for, and which.
 
-        Raises `RateLimited`.
+        *named* says that the document was, so that none of them is counted yet. Raises
+        `RateLimited`.
         """
-        if _may_try(text):
-            hits = hits_of(*found) if found is not None else _MUTATION
-            await self._admit(hits, caller)
+        if operation.operation is not OperationType.MUTATION:
+            return
+        hits = Counter(hits_of(document, operation))
+        if not named:
+            hits[Group.MUTATIONS] -= 1
+        await self._admit(+hits, caller)
 
     async def opened(self, caller: Caller) -> None:
         """Count a socket. Raises `RateLimited`."""
         await self._admit({Group.SOCKETS: 1}, caller)
 
     async def stranger(self, caller: Caller) -> None:
-        """Count a token that has to be found out about, by address. Raises `RateLimited`."""
-        await self._admit(_QUERY, replace(caller, principal=None))
+        """Count by address a token that has to be found out about, or what could not be read.
+
+        Raises `RateLimited`.
+        """
+        await self._admit(_QUERY, caller._replace(principal=None))
 
     async def guesses(self, group: Group, account: str) -> None:
         """Count a try at the secret of *account*, whoever tries. Raises `RateLimited`."""
         await self._rates.admit({group: 1}, address=None, account=account)
 
-    async def _admit(self, hits: Mapping[Group, int], caller: Caller) -> None:
-        # Whoever is at the server itself needs no leave, but for guessing passwords.
-        exempt = caller.local and not hits.keys() & {Group.LOGIN, Group.PASSWORD_RESET}
-        user = None if caller.principal is None else caller.principal.user_id.hex
-        address = None if exempt else caller.address
-        await self._rates.admit(hits, address=address, user=None if exempt else user)
+    async def registers(self, caller: Caller, size: int) -> None:
+        """Count a document of *size* bytes that is to be kept. Raises `RateLimited`."""
+        await self._admit({Group.DOCUMENTS: 1 + size // 1024}, caller)
+
+    def _admit(self, hits: Mapping[Group, int], caller: Caller) -> Awaitable[None]:
+        if caller.local:
+            # Whoever is at the server itself needs no leave, but for guessing passwords.
+            hits = {group: count for group, count in hits.items() if group in COUNTED_ANYWHERE}
+        return self._rates.admit(hits, address=caller.address, user=_user_of(caller))
 
     def cost(
         self,
@@ -107,14 +122,13 @@ class Gate:
         return cost
 
 
+def _user_of(caller: Caller) -> str | None:
+    return None if caller.principal is None else caller.principal.user_id.hex
+
+
 def refusal_of(cost: Cost) -> GraphQLError | None:
     """Return the error that refuses what costs more than it may, None for what does not."""
     if cost.requested <= cost.available:
         return None
     words = f"The operation costs {cost.requested} points; one may cost {cost.available}."
     return GraphQLError(words, extensions={"code": "COST_EXCEEDED", "cost": cost.shown})
-
-
-def _may_try(text: str) -> bool:
-    """Whether the document *text* may hold tries at a secret. Looks for their names only."""
-    return "mutation" in text and any(name in text for name in GROUP_OF_MUTATION)

@@ -1,6 +1,6 @@
 """What an operation counts as, and how often.
 
-A document may hold many tries at a password under aliases; each of them counts.
+A document may hold many changes under aliases, such as tries at a password; each of them counts.
 """
 
 from __future__ import annotations
@@ -38,30 +38,31 @@ def hits_of(document: DocumentNode, operation: OperationDefinitionNode) -> Mappi
     for name in innermost_first(spreads):
         hits[name] = _added(fragments[name], hits)
     found = _added(operation.selection_set, hits)
-    # However many changes one request asks for, it is one request.
-    counted: dict[Group, int] = {Group.MUTATIONS: 1}
-    for group in set(found) - {Group.MUTATIONS}:
-        counted[group] = min(found[group], _MANY)
-    return counted
+    return {group: min(count, _MANY) for group, count in found.items()}
 
 
 def _added(selected: SelectionSetNode, hits: Mapping[str, Counter[Group]]) -> Counter[Group]:
     fields, spreads = _roots(selected)
-    found = Counter(GROUP_OF_MUTATION.get(field, Group.MUTATIONS) for field in fields)
+    found = Counter(GROUP_OF_MUTATION[field] for field in fields if field in GROUP_OF_MUTATION)
+    found[Group.MUTATIONS] = len(fields)
     for spread in spreads:
         found.update(hits.get(spread, {}))
     return found
 
 
 def _roots(selected: SelectionSetNode) -> tuple[list[str], list[str]]:
-    """Return the fields at the root of *selected*, and the fragments that bring more of them."""
+    """Return the fields at the root of *selected*, and the fragments that bring more of them.
+
+    What tells of the schema changes nothing and is left out.
+    """
     fields: list[str] = []
     spreads: list[str] = []
     pending = [selected]
     while pending:
         for node in pending.pop().selections:
             if isinstance(node, FieldNode):
-                fields.append(node.name.value)
+                if not node.name.value.startswith("__"):
+                    fields.append(node.name.value)
             elif isinstance(node, FragmentSpreadNode):
                 spreads.append(node.name.value)
             elif isinstance(node, InlineFragmentNode):

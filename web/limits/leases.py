@@ -49,18 +49,22 @@ class _Lease:
         most = max(1, self.rate.amount // _PARTS)
         spent = self.size > 0 and now < self.expires
         self.size = min(most, self.size * 2) if spent else max(1, self.size // 2)
-        left = self.budget if now < self.expires else 0
-        return Want(self.key, self.rate, hits, max(0, self.size - hits - left))
+        return Want(self.key, self.rate, hits - self._left(now), max(0, self.size - hits))
 
-    def take(self, grant: Grant, hits: int, now: float) -> None:
-        if not grant.hits:
-            if hits == 1:  # of several at once fewer may still fit
-                self.refused_until = now + grant.wait
-            self.size = 1
-            return
-        left = self.budget if now < self.expires else 0
-        self.budget = left + grant.hits
-        self.expires = now + min(LEASED_FOR, self.rate.seconds / 6)
+    def take(self, grant: Grant, hits: int, now: float) -> bool:
+        """Add what was granted, and return whether the lease covers *hits* now."""
+        if grant.hits:
+            self.budget = self._left(now) + grant.hits
+            self.expires = now + min(LEASED_FOR, self.rate.seconds / 6)
+        if self.covers(hits, now):
+            return True
+        if hits == 1:  # of several at once fewer may still fit
+            self.refused_until = now + grant.wait
+        self.size = 1
+        return False
+
+    def _left(self, now: float) -> int:
+        return self.budget if now < self.expires else 0
 
 
 class RateLimits:
@@ -100,11 +104,12 @@ class RateLimits:
         A *user* who is signed in counts as such, everybody else by *address*; an address of None is
         not limited. *account* is the name of whom one tries to sign in as, counted besides.
         """
-        needs = [
-            (lease, count)
-            for group, count in hits.items()
-            for lease in self._leases_of(group, address, user, account)
-        ]
+        needs: list[tuple[_Lease, int]] = []
+        for group, count in hits.items():
+            if (lease := self._lease_of(group, address, user)) is not None:
+                needs.append((lease, count))
+            if account is not None and (lease := self._lease_for(group, account)) is not None:
+                needs.append((lease, count))
         now = self._now()
         for lease, count in needs:
             if not lease.covers(count, now):
@@ -120,6 +125,19 @@ class RateLimits:
             for lease, count in needs:
                 lease.budget -= count
 
+    def spend(self, group: Group, *, address: str, user: str | None = None) -> bool:
+        """Count one hit of *group* as `admit` does, if it was counted ahead: most were.
+
+        Return False, with nothing counted, for one that was not.
+        """
+        lease = self._lease_of(group, address, user)
+        if lease is None:
+            return True  # not limited
+        if not lease.covers(1, self._now()):
+            return False
+        lease.budget -= 1
+        return True
+
     async def _fill(self, needs: Sequence[tuple[_Lease, int]]) -> None:
         """Make leases cover what is needed, by one call at most. Raises `RateLimited`."""
         now = self._now()
@@ -131,8 +149,7 @@ class RateLimits:
         grants = await self._take([lease.want(count, now) for lease, count in lacking])
         waits = []
         for (lease, count), grant in zip(lacking, grants, strict=True):
-            lease.take(grant, count, now)
-            if not grant.hits:
+            if not lease.take(grant, count, now):
                 waits.append((grant.wait, lease))
         _refuse(waits)
 
@@ -149,28 +166,28 @@ class RateLimits:
                 return grants
         return await self._alone.take(wants)
 
-    def _leases_of(
-        self, group: Group, address: str | None, user: str | None, account: str | None
-    ) -> list[_Lease]:
-        if user is not None and group in self._rates.user:
-            counted = [self._lease("user", group, user, self._rates.user)]
-        else:
-            counted = [self._lease("address", group, address, self._rates.address)]
-        if account is not None:
-            # Names stay out of Redis; what looks alike to a person counts as one.
-            digest = hashlib.sha256(account.strip().casefold().encode()).hexdigest()[:32]
-            counted.append(self._lease("account", group, digest, self._rates.account))
-        return [lease for lease in counted if lease is not None]
-
-    def _lease(
-        self, kind: str, group: Group, subject: str | None, rates: Mapping[Group, Rate]
-    ) -> _Lease | None:
-        rate = rates.get(group)
-        if subject is None or rate is None or not rate.amount:
+    def _lease_of(self, group: Group, address: str | None, user: str | None) -> _Lease | None:
+        """Return the lease of a *user* for what is counted by user, else that of an *address*."""
+        if user is not None and (rate := self._rates.user.get(group)) is not None:
+            return self._lease(f"{group}:user:{user}", group, rate)
+        rate = self._rates.address.get(group)
+        if address is None or rate is None:
             return None
-        key = f"{group.value}:{kind}:{subject}"
+        return self._lease(f"{group}:address:{address}", group, rate)
+
+    def _lease_for(self, group: Group, account: str) -> _Lease | None:
+        rate = self._rates.account.get(group)
+        if rate is None:
+            return None
+        # Names stay out of Redis; what looks alike to a person counts as one.
+        alike = account.strip().casefold().encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(alike).hexdigest()[:32]
+        return self._lease(f"{group}:account:{digest}", group, rate)
+
+    def _lease(self, key: str, group: Group, rate: Rate) -> _Lease | None:
+        """Return the lease *key*, None for a *rate* that limits nothing."""
         lease = self._leases.get(key)
-        if lease is None:
+        if lease is None and rate.amount:
             lease = _Lease(key, group, rate)
             self._leases.put(key, lease)
         return lease

@@ -22,6 +22,10 @@ class Group(StrEnum):
     LOGIN = "login"
     """Tries to sign in or to register."""
     PASSWORD_RESET = "password_reset"  # noqa: S105 - a name, not a password
+    CREDENTIAL_TESTS = "credential_tests"
+    """Keys that are shown to their venue, from our address."""
+    DOCUMENTS = "documents"
+    """KiB of documents that are registered to be asked for by their digest."""
 
 
 GROUP_OF_MUTATION: Mapping[str, Group] = {
@@ -30,8 +34,22 @@ GROUP_OF_MUTATION: Mapping[str, Group] = {
     "requestPasswordReset": Group.PASSWORD_RESET,
     "requestVerification": Group.PASSWORD_RESET,
     "resetPassword": Group.PASSWORD_RESET,
+    "testCredential": Group.CREDENTIAL_TESTS,
 }
-"""Mutations that are counted apart: each tries a secret, or sends a mail."""
+"""Mutations that are counted apart, besides being mutations: each tries a secret, or sends a mail.
+
+Every field at the root of an operation is a hit, under whatever alias and through whatever
+fragment. What else is to be counted apart is a new `Group`, a line here, and its rates in
+`rates_of`: a group without a rate for users counts them by address.
+"""
+
+COUNTED_ANYWHERE = frozenset(GROUP_OF_MUTATION.values())
+"""Groups in which callers at the server's own machine are limited as well."""
+
+CREDENTIAL_TESTS = 10
+"""Tests of credentials a minute. An exchange shuts out an address that shows it wrong keys."""
+DOCUMENT_KIB = 1_024
+"""KiB of documents that one address may register in an hour: those of any front end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +75,19 @@ def rates_of(*, queries: int, mutations: int, sockets: int, logins: int) -> Rate
     Users, who are known and can be shut out, may do five times as much.
     """
     minute = {Group.QUERIES: queries, Group.MUTATIONS: mutations, Group.SOCKETS: sockets}
+    tests = Rate(min(CREDENTIAL_TESTS, mutations))
     return Rates(
         address={
             **{group: Rate(amount) for group, amount in minute.items()},
             Group.LOGIN: Rate(logins),
             Group.PASSWORD_RESET: Rate(logins // 5 or min(1, logins), 3600),
+            Group.CREDENTIAL_TESTS: tests,
+            Group.DOCUMENTS: Rate(DOCUMENT_KIB, 3600),
         },
-        user={group: Rate(5 * amount) for group, amount in minute.items()},
+        user={
+            **{group: Rate(5 * amount) for group, amount in minute.items()},
+            Group.CREDENTIAL_TESTS: tests,
+        },
         account={
             Group.LOGIN: Rate(logins // 10 or min(1, logins)),
             Group.PASSWORD_RESET: Rate(logins // 20 or min(1, logins), 3600),

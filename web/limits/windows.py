@@ -32,7 +32,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """How many were counted: none, the hits wanted, or more. *wait* is in seconds if none."""
+    """How many were counted: the hits wanted, more, or fewer.
+
+    If fewer, what was wanted did not fit, will in *wait* seconds, and those counted are at hand.
+    """
 
     hits: int
     wait: float = 0.0
@@ -110,12 +113,13 @@ class RedisWindows:
 
 
 def _grant(want: Want, hits: Any, more: Any, seen: Any) -> Grant:
+    ahead = want.more if more else 0
     if hits:
-        return Grant(want.hits + (want.more if more else 0))
+        return Grant(want.hits + ahead)
     previous, previous_left, current, current_left = (int(each or 0) for each in seen)
     seconds = want.rate.seconds
     return Grant(
-        0,
+        ahead,
         wait_for(
             want.rate,
             want.hits,

@@ -46,6 +46,7 @@ from web.live.operations import Operations
 from web.live.outbox import Letter, Outbox, OutboxFull
 from web.live.receiver import Errors
 from web.live.writer import Writer
+from web.request_ids import begin_operation
 
 
 class ConnectionForbidden(BargraphError):
@@ -66,6 +67,7 @@ class Connection:
 
     __slots__ = (
         "_acknowledged",
+        "_begun",
         "_caller",
         "_closing",
         "_ending",
@@ -117,6 +119,8 @@ class Connection:
         """Whether the writer took something since progress was last expected."""
         self._timer: asyncio.TimerHandle | None = None
         self._acknowledged = False
+        self._begun = 0
+        """How many operations began here."""
         self._closing: Close | None = None
         self._over = False
         self._heard = self._loop.time()
@@ -178,6 +182,7 @@ class Connection:
     async def _acknowledge(self, message: ConnectionInit) -> None:
         if self._acknowledged:
             raise Violation(INIT_TWICE)
+        self._patience.reschedule(None)  # the client has kept its part
         try:
             self._caller = await self._greet(self._caller, message.payload)
         except (ConnectionForbidden, RequestRefused):
@@ -185,7 +190,6 @@ class Connection:
         if self._over:  # closed meanwhile
             return
         self._acknowledged = True
-        self._patience.reschedule(None)
         self._timer = self._loop.call_later(self._limits.ping_interval, self._watch)
         self.put(self, ACK)
 
@@ -203,10 +207,13 @@ class Connection:
         running = _Running(self, message.id)
         self._operations[message.id] = running
         self._tally.operations += 1
-        running.task = self._loop.create_task(self._perform(running, message), name="operation")
+        self._begun += 1
+        performing = self._perform(running, message, self._begun)
+        running.task = self._loop.create_task(performing, name="operation")
 
-    async def _perform(self, running: _Running, message: Subscribe) -> None:
-        membership = await self._running.run(message.asked, running, self._caller)
+    async def _perform(self, running: _Running, message: Subscribe, number: int) -> None:
+        caller = self._caller._replace(request_id=begin_operation(number))
+        membership = await self._running.run(message.asked, running, caller)
         running.task = None
         if membership is not None and running.over:
             membership.leave()

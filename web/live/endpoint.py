@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from resolvers.callers import Caller
-from web.callers import caller_of
+from web.callers import caller_of, with_agent
 from web.graphql_request import GraphQLRequest, RequestRefused
 from web.limits.gate import Gate
 from web.live.admission import Admission
@@ -97,7 +97,7 @@ class Live:
         connection = Connection(
             receive,
             writer,
-            caller=self._caller(asked),
+            caller=with_agent(self._caller(asked), asked),
             running=self._running,
             greet=self._greet,
             limits=self._limits,

@@ -33,7 +33,7 @@ from schema.build import BargraphSchema
 from schema.context import Context
 from schema.permissions import Access, Rule
 from web.auth import Door
-from web.documents import Documents, OperationNotDetermined, as_mistake, find_operation
+from web.documents import Documents, as_mistake, find_operation
 from web.graphql_request import GraphQLRequest
 from web.limits.cost import Cost
 from web.limits.gate import Gate, refusal_of
@@ -81,26 +81,22 @@ class Executions:
 
         Raises `Unanswerable`, `BargraphError`.
         """
-        check_variables(asked.variables)
         if self.door is not None:
             caller = await self.door.again(caller)
-        text, digest = await self.persisted.resolve(asked)
         gate = None if asked.counted else self.gate
         if gate is not None:
-            await gate.enter(caller, text)
+            await gate.enter(caller, asked.query)
+        check_variables(asked.variables)
+        text, digest = await self.persisted.resolve(asked)
         try:
             document = self.documents.parse(text)
-            name = find_operation(document, asked.operation_name).name
-        except (GraphQLError, OperationNotDetermined) as mistake:
-            if gate is not None:
-                await gate.tries(caller, text, None)
-            if isinstance(mistake, GraphQLError):
-                raise Unanswerable([mistake]) from mistake
-            raise
+        except GraphQLError as mistake:
+            raise Unanswerable([mistake]) from mistake
+        name = find_operation(document, asked.operation_name).name
         node = get_operation_ast(document, name)
         assert node is not None
         if gate is not None:
-            await gate.tries(caller, text, (document, node))
+            await gate.changes(caller, document, node, named=asked.query is None)
         if wrong := self.documents.validate(self.schema.core, text, tuple(specified_rules)):
             raise Unanswerable(wrong)
         cost = None
@@ -109,7 +105,7 @@ class Executions:
             if (refusal := refusal_of(cost)) is not None:
                 raise Unanswerable([refusal])
         if digest is not None:
-            await self.persisted.register(digest, text)
+            await self.persisted.register(digest, text, caller)
         asked = replace(asked, query=text, operation_name=name)
         return Operation(self, asked, caller, document, node, cost)
 
@@ -146,7 +142,7 @@ class Operation:
         Raises `Unanswerable`, `ExecutionTimedOut`.
         """
         gate = self.executions.gate
-        async with gate.timed() if gate is not None else nullcontext():
+        with gate.timed() if gate is not None else nullcontext():
             result = await self.executions.schema.execute(
                 self.asked.query,
                 variable_values=self.asked.variables,

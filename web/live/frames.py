@@ -11,12 +11,14 @@ from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from typing import cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
-from web.live.messages import TOO_LARGE, Close
+from web.live.messages import NOT_UTF8, TOO_LARGE, Close
 from web.live.writer import FRAMES
 
 _FINAL_TEXT = 0x81
@@ -75,6 +77,26 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         else:
             super().handle_cont(event)
 
+    def handle_ping(self) -> None:
+        pongs = self.conn.data_to_send()
+        # Whoever pings and does not read would have us keep a pong for each.
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            self.transport.write(b"".join(pongs))
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            self.frames = []
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": NOT_UTF8.code})
+            self._end(NOT_UTF8)
+        else:
+            super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # Refused is answered: uvicorn would log that the application forgot to.
+            self.handshake_complete = True
+
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
         self._limit_grace()
@@ -121,6 +143,14 @@ def _frame_header(size: int) -> bytes:
     if size < 65_536:
         return bytes((_FINAL_TEXT, 126)) + size.to_bytes(2, "big")
     return bytes((_FINAL_TEXT, 127)) + size.to_bytes(8, "big")
+
+
+def _is_utf8(pieces: list[bytes]) -> bool:
+    try:
+        b"".join(pieces).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _nobody() -> None:

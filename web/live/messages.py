@@ -26,6 +26,7 @@ class Close:
 
 
 GOING_AWAY = Close(1001, "Going away")
+NOT_UTF8 = Close(1007, "Messages must be UTF-8")
 TOO_LARGE = Close(1009, "Message too big")
 # Clients connect again after 1013: graphql-ws takes it for passing, unlike 1008 or 1011.
 TOO_SLOW = Close(1013, "Too slow: messages were not read in time")

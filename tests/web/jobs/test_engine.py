@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import logging
 from collections import Counter
 from contextlib import suppress
 
@@ -18,6 +21,7 @@ from web.jobs.errors import JobsFull, UnknownTask
 from web.jobs.keys import later_key, ready_key, unfinished_key
 from web.jobs.lane import Outcome
 from web.jobs.stream import MOST_WAITING
+from web.logs import logging_to
 
 
 class Refused(BargraphError):
@@ -120,6 +124,26 @@ async def test_a_failed_job_is_tried_again_until_it_succeeds(redis, redis_prefix
 
     assert work.calls == [{"to": 1}] * 4
     assert queue.ended == {("mail", Outcome.RETRIED): 3, ("mail", Outcome.DONE): 1}
+
+
+async def test_each_line_that_is_logged_for_a_job_carries_its_id(redis, redis_prefix):
+    queue, said = queue_of(redis, redis_prefix), io.StringIO()
+
+    async def work() -> None:
+        logging.getLogger("work").info("at it")
+        raise Refused("never")
+
+    queue.task("mail", work)
+
+    with logging_to(said, level="info", form="json"):
+        await queue.enqueue("mail")
+        async with working(queue):
+            (letter,) = await dead(queue)
+
+    lines = [json.loads(line) for line in said.getvalue().splitlines()]
+    told = {line["event"].split(" (")[0] for line in lines if line.get("request_id") == letter.job}
+    assert {"at it", f"The job {letter.job} of mail was given up: REFUSED, never"} <= told
+    assert "request_id" not in str([line for line in lines if letter.job not in str(line)])
 
 
 async def test_a_failed_job_waits_for_its_pause(redis, redis_prefix):

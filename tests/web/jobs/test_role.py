@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from db.embedded.servers import EmbeddedServers
+from tests.conftest import scratch_database
 from tests.web.serving import SERVE, Serving, serving, start
 from web.bootstrap import open_redis
 from web.jobs.workers import Worker, Workers
@@ -19,16 +20,29 @@ from web.jobs.workers import Worker, Workers
 
 @asynccontextmanager
 async def served(
-    folder: Path, role: str, redis_url: str, redis_prefix: str
+    folder: Path, role: str, embedded: EmbeddedServers, database_url: str, prefix: str
 ) -> AsyncIterator[Serving]:
-    settings = {"redis_url": redis_url, "redis_prefix": redis_prefix, "data_dir": folder / "own"}
-    process = await asyncio.to_thread(start, folder, (*SERVE, "--role", role), **settings)
+    process = await asyncio.to_thread(
+        start,
+        folder,
+        (*SERVE, "--role", role),
+        database_url=database_url,
+        redis_url=embedded.redis_url,
+        redis_prefix=prefix,
+        data_dir=folder,
+    )
     try:
         yield await asyncio.to_thread(serving, process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def database_url(embedded: EmbeddedServers) -> Iterator[str]:
+    with scratch_database(embedded.postgres_url) as url:
+        yield url
 
 
 async def listed(url: str, prefix: str, *, count: int) -> list[Worker]:
@@ -42,10 +56,10 @@ async def listed(url: str, prefix: str, *, count: int) -> list[Worker]:
 
 @pytest.mark.parametrize("role", ["jobs", "all"])
 async def test_a_process_that_runs_jobs_is_in_the_set_until_it_is_stopped(
-    embedded: EmbeddedServers, tmp_path, role
+    embedded: EmbeddedServers, database_url: str, tmp_path, role
 ):
     url, prefix = embedded.redis_url, f"{role}-test:"
-    async with served(tmp_path, role, url, prefix) as running:
+    async with served(tmp_path, role, embedded, database_url, prefix) as running:
         [worker] = await listed(url, prefix, count=1)
 
         running.send(signal.SIGTERM)
@@ -58,11 +72,11 @@ async def test_a_process_that_runs_jobs_is_in_the_set_until_it_is_stopped(
 
 
 async def test_a_process_that_only_runs_jobs_tells_of_itself_and_answers_no_clients(
-    embedded: EmbeddedServers, tmp_path
+    embedded: EmbeddedServers, database_url: str, tmp_path
 ):
     url, prefix = embedded.redis_url, "only-jobs-test:"
     async with (
-        served(tmp_path, "jobs", url, prefix) as running,
+        served(tmp_path, "jobs", embedded, database_url, prefix) as running,
         httpx.AsyncClient(base_url=running.url, timeout=30) as client,
     ):
         await listed(url, prefix, count=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 
 from tests.web.jobs.queues import AT_ONCE
@@ -34,4 +35,6 @@ async def main(url: str, prefix: str, idle: float) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever runs the tests in the background may have it ignored, which children inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

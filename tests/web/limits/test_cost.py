@@ -1,5 +1,6 @@
 """What operations cost: bars times series, lists by their length, and every example admitted."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -7,8 +8,11 @@ from graphql import get_introspection_query, get_operation_ast, parse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.accounts.repositories.layouts import MOST_LAYOUTS
+from db.accounts.repositories.presets import MOST_PRESETS
 from schema.build import build_schema
-from web.limits.cost import Costs, _Weighing
+from web.limits.cost import NAME_LENGTH, Costs, _Weighing
+from web.limits.sizes import DOCUMENT_BYTES, LENGTHS
 
 SCHEMA = build_schema().core
 MAX_BARS = 10_000
@@ -203,3 +207,102 @@ def test_what_is_cut_into_fragments_costs_what_it_did(tree: object, every: int) 
     operation = f"{{ markets {{ {written(tree, 1, every)} }} }}"
 
     assert cost(" ".join([operation, *fragments])) == whole
+
+
+MANY = " ".join(f'"S{n}"' for n in range(200))
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        ("Mutation", 'testCredential(input: {id: "x"}) { __typename }'),
+        ("Subscription", f"bars({SERIES}) {{ __typename }}"),
+        ("Subscription", 'ticker(provider: "sim", symbols: ["A", "B", "C"]) { last }'),
+    ],
+)
+@given(nest=trees)
+def test_what_is_begun_costs_the_same_by_way_of_fragments(
+    kind: str, field: str, nest: object
+) -> None:
+    fragments: list[str] = []
+
+    def written(of: object, depth: int) -> str:
+        if of == "name":
+            return field
+        inner = " ".join(written(each, depth + 1) for each in of)
+        if depth % 2:
+            return f"... on {kind} {{ {inner} }}"
+        fragments.append(f"fragment F{len(fragments)} on {kind} {{ {inner} }}")
+        return f"...F{len(fragments) - 1}"
+
+    document = " ".join([f"{kind.lower()} {{ {written(nest, 0)} }}", *fragments])
+    count = document.count(field)
+
+    assert cost(document) == count * cost(f"{kind.lower()} {{ {field} }}")
+
+
+def test_a_hundred_changes_in_a_fragment_cost_what_a_hundred_do() -> None:
+    changes = " ".join(f'a{n}: testCredential(input: {{id: "x"}}) {{ code }}' for n in range(100))
+
+    direct = cost(f"mutation {{ {changes} }}")
+
+    assert direct >= 1_000
+    assert cost(f"mutation {{ ...All }} fragment All on Mutation {{ {changes} }}") == direct
+
+
+def test_symbols_that_a_variables_default_lists_are_counted() -> None:
+    ticker = 'ticker(provider: "sim", symbols: $of) { last }'
+
+    by_default = cost(f"subscription S($of: [String!]! = [{MANY}]) {{ {ticker} }}")
+
+    assert by_default == cost(f"subscription S($of: [String!]!) {{ {ticker} }}", of=["A"] * 200)
+    assert by_default > 20_000
+
+
+def test_long_names_in_an_answer_cost_more() -> None:
+    long = "a" * 50_000
+
+    assert cost(window("last: 1000", f"{long}: close")) > 100_000
+    assert cost(f"{{ candles({SERIES} last: 1000) {{ gaps {{ {long}: since }} }} }}") > 100_000
+    assert cost(f"{{ {long}: me {{ id }} }}") > 1_500
+    assert (
+        cost(
+            f"subscription {{ bars({SERIES}) {{ ... on BarSnapshot {{ candles {{ {long}: close }}"
+            " } } }"
+        )
+        > 50_000
+    )
+
+
+def test_no_name_of_the_schema_is_a_long_one() -> None:
+    names = {
+        name for of in SCHEMA.type_map.values() for name in [*getattr(of, "fields", {}), of.name]
+    }
+
+    assert max(map(len, names)) < NAME_LENGTH
+
+
+def test_lists_of_what_is_ones_own_cost_the_most_they_can_have() -> None:
+    assert cost("{ chartLayouts { id } }") >= MOST_LAYOUTS
+    assert cost("{ indicatorPresets { id } }") >= MOST_PRESETS
+    assert cost("{ credentials { id } }") >= 50
+
+
+def test_saved_documents_cost_by_their_size_and_all_of_them_are_admitted_once() -> None:
+    content = " ".join(f"a{n}: content" for n in range(499))
+
+    assert cost(f"{{ chartLayouts {{ {content} }} }}") > 1_000_000
+    assert cost(f'{{ node(id: "x") {{ ... on ChartLayout {{ {content} }} }} }}') > 50_000
+    everything = (
+        "{ preferences { content } chartLayouts { id name content version } "
+        "indicatorPresets { id name content version } }"
+    )
+    assert 20_000 < cost(everything) < 50_000
+
+
+@pytest.mark.parametrize("named", [LENGTHS, DOCUMENT_BYTES])
+def test_what_is_said_of_fields_is_said_of_fields_there_are(
+    named: Mapping[tuple[str, str], int],
+) -> None:
+    for of, field in named:
+        assert field in SCHEMA.type_map[of].fields

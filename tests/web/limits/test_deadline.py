@@ -13,12 +13,11 @@ async def test_what_takes_too_long_is_given_up_and_its_work_ended() -> None:
     deadline = Deadline(SHORT)
     ended = False
 
-    with pytest.raises(ExecutionTimedOut) as late:
-        async with deadline():
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended = True
+    with pytest.raises(ExecutionTimedOut) as late, deadline():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
 
     assert ended
     assert (late.value.code, late.value.status) == ("EXECUTION_TIMEOUT", 504)
@@ -33,7 +32,7 @@ async def test_each_is_given_up_at_its_own_time_also_after_others() -> None:
     deadline = Deadline(SHORT)
 
     async def stuck() -> None:
-        async with deadline():
+        with deadline():
             await asyncio.Event().wait()
 
     for _ in range(3):
@@ -44,13 +43,12 @@ async def test_each_is_given_up_at_its_own_time_also_after_others() -> None:
 async def test_what_ends_in_time_keeps_its_result_and_its_own_failures() -> None:
     deadline = Deadline(60)
 
-    async with deadline():
+    with deadline():
         await asyncio.sleep(0)
-    with pytest.raises(KeyError):
-        async with deadline():
-            raise KeyError
-    with pytest.raises(TimeoutError):
-        async with deadline(), asyncio.timeout(0):
+    with pytest.raises(KeyError), deadline():
+        raise KeyError
+    with pytest.raises(TimeoutError), deadline():
+        async with asyncio.timeout(0):
             await asyncio.Event().wait()
 
 
@@ -58,7 +56,7 @@ async def test_a_task_that_others_cancel_is_cancelled() -> None:
     deadline = Deadline(60)
 
     async def stuck() -> None:
-        async with deadline():
+        with deadline():
             await asyncio.Event().wait()
 
     task = asyncio.create_task(stuck())
@@ -74,7 +72,7 @@ async def test_one_that_goes_on_for_long_does_not_hold_up_the_end_of_others() ->
 
     async def deaf() -> str:
         try:
-            async with deadline():
+            with deadline():
                 while True:
                     try:
                         await asyncio.Event().wait()
@@ -86,7 +84,7 @@ async def test_one_that_goes_on_for_long_does_not_hold_up_the_end_of_others() ->
 
     async def stuck() -> str:
         try:
-            async with deadline():
+            with deadline():
                 await asyncio.Event().wait()
         except ExecutionTimedOut:
             return "late"

@@ -60,6 +60,7 @@ def test_a_proxy_that_was_named_is_believed(embedded: EmbeddedServers, tmp_path:
         "public_url": "https://bars.example",
         "encryption_keys": key_text(new_key()),
         "token_keys": key_text(new_key()),
+        "registration": "closed",
     }
     with asking(embedded, tmp_path, trusted_proxies="127.0.0.1,::1", **secure) as ask:
         several = [ask(x_forwarded_for=f"198.51.100.{n}") for n in range(4)]

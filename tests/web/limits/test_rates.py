@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -255,6 +256,22 @@ async def test_several_at_once_count_as_several(redis: Redis) -> None:
         await limits.admit({Group.LOGIN: 11}, address="203.0.113.8")
 
     assert windows.calls == 3
+
+
+@pytest.mark.parametrize(("before", "at_once"), [(93, 4), (98, 3)])
+async def test_what_is_refused_at_once_takes_nothing_from_what_follows(
+    redis: Redis, before: int, at_once: int
+) -> None:
+    limits = RateLimits(only(Group.QUERIES, 100), shared(redis))
+    await admitted(limits, before)
+    several = 0
+
+    for _ in range(3):
+        with suppress(RateLimited):
+            await limits.admit({Group.QUERIES: at_once}, address=ADDRESS)
+            several += at_once
+
+    assert before + several + await admitted(limits, 50) == 100
 
 
 async def test_several_groups_of_one_request_take_one_call_and_stand_or_fall_together(

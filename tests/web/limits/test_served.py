@@ -23,12 +23,12 @@ from tests.api import Api, served_with, settings_over
 from tests.conftest import scratch_database
 from tests.fakes import FakeProvider, Market, minutes_between
 from tests.web.live.stage import TICKS, served
-from web.bootstrap import SQL
+from web.bootstrap import SQL, open_redis
 from web.limits.cost import Costs
 from web.limits.gate import Gate
 from web.limits.leases import RateLimits
 from web.limits.proxies import Proxies
-from web.limits.rates import Group, Rate, Rates
+from web.limits.rates import DOCUMENT_KIB, Group, Rate, Rates
 from web.limits.windows import LocalWindows
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -64,6 +64,11 @@ async def open_api(embedded: EmbeddedServers, database_url: str) -> OPEN:
             yield api, fake
 
     return opened
+
+
+def named(text: str) -> dict[str, Any]:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"persistedQuery": {"version": 1, "sha256Hash": digest}}
 
 
 def cost_of(answer: Any) -> dict[str, int]:
@@ -160,6 +165,50 @@ async def test_what_is_refused_counts_as_well(open_api: OPEN, query: str) -> Non
     assert 429 not in codes[:2]
 
 
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"query": 7}', b"x" * 2_000])
+async def test_what_cannot_be_read_counts_as_well(open_api: OPEN, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    async with open_api(rate_queries=2, max_body=1_000) as (api, _):
+        answers = [
+            await api.client.post("/graphql", content=body, headers=headers) for _ in range(3)
+        ]
+
+    assert {answer.status_code for answer in answers[:2]} <= {400, 413}
+    assert answers[2].status_code == 429
+
+
+async def test_a_digest_that_nobody_knows_counts_before_redis_is_asked(
+    open_api: OPEN, embedded: EmbeddedServers
+) -> None:
+    async with open_api(rate_queries=2) as (api, _), open_redis(embedded.redis_url, 1) as redis:
+
+        async def ask(n: int) -> tuple[int, int]:
+            """Return the status, and how often Redis was asked for a document until now."""
+            body = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": f"{n:064x}"}}}
+            status = (await api.client.post("/graphql", json=body)).status_code
+            return status, (await redis.info("commandstats"))["cmdstat_getex"]["calls"]
+
+        answers = [await ask(n) for n in range(5)]
+
+    assert [status for status, _ in answers] == [200, 200, 429, 429, 429]
+    assert len({asked for _, asked in answers[1:]}) == 1
+
+
+async def test_nobody_has_more_documents_kept_than_one_may(open_api: OPEN) -> None:
+    kept = DOCUMENT_KIB // 31
+    texts = [f"{{ markets {{ name }} }} # {n} {'x' * 31_000}" for n in range(kept + 2)]
+    async with open_api() as (api, _):
+
+        async def ask(**body: Any) -> dict[str, Any]:
+            return (await api.client.post("/graphql", json=body)).json()
+
+        answers = [await ask(query=text, extensions=named(text)) for text in texts]
+        by_digest = [await ask(extensions=named(text)) for text in (texts[0], *texts[kept - 1 :])]
+
+    assert all("data" in answer for answer in answers)
+    assert ["data" in answer for answer in by_digest] == [True, True, False, False]
+
+
 async def test_a_document_of_many_logins_counts_each_of_them(open_api: OPEN) -> None:
     logins = " ".join(
         f'a{n}: login(input: {{username: "u{n}", password: $wrong}}) {{ __typename }}'
@@ -244,9 +293,9 @@ async def test_variables_that_only_cost_are_refused(open_api: OPEN) -> None:
     assert (answer.status, answer.codes) == (400, ["BAD_REQUEST"])
 
 
-async def test_the_schema_and_graphiql_can_be_kept_to_oneself(open_api: OPEN) -> None:
-    secure = {"env": "production", "public_url": "https://bars.example"}
-    async with open_api(introspection=False, graphiql=False, **secure) as (api, _):
+async def test_production_keeps_the_schema_and_graphiql_to_itself(open_api: OPEN) -> None:
+    secure = {"env": "production", "public_url": "https://bars.example", "registration": "closed"}
+    async with open_api(**secure) as (api, _):
         schema = await api.ask("{ __schema { types { name } } }")
         typo = await api.ask("{ markats { name } }")
         value = await api.ask(
@@ -384,6 +433,65 @@ async def test_a_stream_counts_once_as_a_query_and_once_as_a_socket() -> None:
     for limits in ({"queries": 2}, {"sockets": 2}):
         async with served(gate=gate_with(**limits)) as serving, serving.http() as http:
             assert [await ask(http) for _ in range(3)] == [200, 200, 429]
+
+
+THREE = """mutation { a: add(number: 1) ...More }
+fragment More on Mutation { b: add(number: 2) ... on Mutation { c: add(number: 3) } }"""
+
+
+async def test_each_change_of_a_request_counts_on_every_transport() -> None:
+    async with (
+        served(gate=gate_with(mutations=7)) as serving,
+        serving.http() as http,
+        serving.client(additional_headers=REMOTE) as client,
+    ):
+        first = await http.post("/graphql", json={"query": THREE}, headers=REMOTE)
+        await client.subscribe("1", THREE)
+        second = await client.answer("1")
+        third = await http.post("/graphql", json={"query": THREE}, headers=REMOTE)
+        await client.subscribe("2", THREE)
+        fourth = await client.of("2")
+
+    assert first.json()["data"] == second["data"] == {"a": 2, "b": 3, "c": 4}
+    assert third.status_code == 429
+    assert fourth["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+async def test_changes_asked_for_by_digest_count_as_many_as_written_out() -> None:
+    by_digest = {"extensions": named(THREE)}
+    async with served(gate=gate_with(mutations=6)) as serving, serving.http() as http:
+        answers = [
+            await http.post("/graphql", json=body, headers=REMOTE)
+            for body in ({"query": THREE, **by_digest}, by_digest, by_digest)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+async def test_a_digest_on_a_socket_counts_before_it_is_looked_for() -> None:
+    message = {"type": "subscribe", "payload": {"extensions": named("{ hello }")}}
+    async with (
+        served(gate=gate_with(queries=2)) as serving,
+        serving.client(additional_headers=REMOTE) as client,
+    ):
+        codes = []
+        for n in range(3):
+            await client.send({**message, "id": f"{n}"})
+            codes.append((await client.of(f"{n}"))["payload"][0]["extensions"]["code"])
+
+    assert codes == ["PERSISTED_QUERY_NOT_FOUND"] * 2 + ["RATE_LIMITED"]
+
+
+async def test_who_is_at_the_machine_is_limited_in_tries_and_in_nothing_else() -> None:
+    async with (
+        served(gate=gate_with(mutations=1, login=2)) as serving,
+        serving.http() as http,
+    ):
+        changes = [await http.post("/graphql", json={"query": THREE}) for _ in range(3)]
+        tries = [await http.post("/graphql", json={"query": "mutation { login }"}) for _ in "123"]
+
+    assert [answer.status_code for answer in changes] == [200, 200, 200]
+    assert [answer.status_code == 429 for answer in tries] == [False, False, True]
 
 
 async def test_subscriptions_on_one_socket_count_as_queries() -> None:

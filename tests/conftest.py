@@ -26,9 +26,10 @@ from db.migrations import TIMESCALE, migrate, mode_of, offers_timescale
 from db.pool import open_pool
 from market.errors import StoreUnavailable
 from tests.accounts import SERVERS, mariadb_server, scratch_mariadb
+from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from web.bootstrap import SQL, open_redis
 
-pytest.register_assert_rewrite("tests.plugins.contract")
+pytest.register_assert_rewrite("tests.plugins.contract", "tests.plugins.stream_contract")
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("chaos", deadline=None, print_blob=True)
@@ -174,6 +175,13 @@ async def redis_prefix(redis: Redis) -> AsyncIterator[str]:
         await redis.delete(key)
 
 
+@pytest.fixture
+async def redis_proxy(embedded: EmbeddedServers, tmp_path: Path) -> AsyncIterator[CuttingProxy]:
+    """A way to the embedded Redis that a test can cut."""
+    async with cutting_proxy(embedded.redis_url, tmp_path / "redis.sock") as proxy:
+        yield proxy
+
+
 @contextmanager
 def scratch_accounts(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database without accounts yet on *server*, one of `SERVERS`."""
@@ -198,16 +206,23 @@ def empty_accounts_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session", params=SERVERS)
-def accounts_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A migrated database of accounts; each test keeps to users of its own."""
+@contextmanager
+def migrated_accounts(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with the tables of accounts on *server*, one of `SERVERS`."""
 
     async def migrated(url: str) -> None:
         async with open_engine(url) as engine:
             await migrate_accounts(engine)
 
-    with scratch_accounts(request.param, request) as url:
+    with scratch_accounts(server, request) as url:
         asyncio.run(migrated(url))
+        yield url
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def accounts_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database of accounts; each test keeps to users of its own."""
+    with migrated_accounts(request.param, request) as url:
         yield url
 
 

@@ -11,13 +11,13 @@ from tests.api import Api, served, settings_over
 from tests.conftest import scratch_database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def database_url(embedded: EmbeddedServers) -> Iterator[str]:
     with scratch_database(embedded.postgres_url) as url:
         yield url
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def api(recordings: Path, embedded: EmbeddedServers, database_url: str) -> AsyncIterator[Api]:
     settings = settings_over(embedded, database_url, replay_dir=recordings, replay_speed=0)
     async with served(settings) as api:

@@ -4,9 +4,10 @@ It shares no code with the server: dates and zones come from `zoneinfo`, sums fr
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from math import fsum
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ OPENING_BELL, CLOSING_BELL = time(9, 30), time(16)
 SECONDS = {"m": 60, "h": 3600}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     time: int
     open: float
@@ -43,17 +44,19 @@ class Bucket:
         return fsum(row.volume for row in self.rows)
 
 
-def read(path: Path) -> list[Row]:
+@cache
+def read(path: Path) -> Sequence[Row]:
     with path.open(encoding="utf-8") as lines:
-        return [
+        return tuple(
             Row(int(line["timestamp_ms"]), *(float(line[name]) for name in PRICES_AND_VOLUME))
             for line in csv.DictReader(lines)
-        ]
+        )
 
 
 PRICES_AND_VOLUME = ("open", "high", "low", "close", "volume")
 
 
+@cache
 def midnight(day: date, zone: ZoneInfo) -> int:
     return int(datetime.combine(day, time(), zone).timestamp()) * 1000
 
@@ -100,7 +103,7 @@ def session_bounds(
     return opens, min(opens + step, end)
 
 
-def recompute(rows: list[Row], timeframe: str, zone: ZoneInfo = UTC) -> list[Bucket]:
+def recompute(rows: Sequence[Row], timeframe: str, zone: ZoneInfo = UTC) -> list[Bucket]:
     """Return every bucket that holds a row and is known whole, oldest first.
 
     A recording vouches for the days on which it has a row; at an exchange weekends are empty

@@ -183,7 +183,7 @@ async def test_all_hours_of_a_stock_count_from_new_yorks_midnight(
     assert_same(whole, recompute(rows, timeframe, NEW_YORK))
 
 
-def labelled(rows: list[Row]) -> list[Row]:
+def labelled(rows: Sequence[Row]) -> list[Row]:
     """Return days stamped at midnight UTC as the New York days whose dates they are."""
     return [
         Row(
@@ -231,7 +231,7 @@ async def test_weeks_of_a_stock_are_made_of_its_recorded_days(api: Api, recordin
     assert len(expected) > 860
 
 
-def grouped(rows: list[Row], timeframe: str) -> list[Bucket]:
+def grouped(rows: Sequence[Row], timeframe: str) -> list[Bucket]:
     found: dict[int, Bucket] = {}
     for row in rows:
         opens, closes = bounds(row.time, timeframe, NEW_YORK)
@@ -239,7 +239,7 @@ def grouped(rows: list[Row], timeframe: str) -> list[Bucket]:
     return list(found.values())
 
 
-def inside(bucket: Bucket, rows: list[Row]) -> bool:
+def inside(bucket: Bucket, rows: Sequence[Row]) -> bool:
     """Whether the trading days of *bucket* lie between the first and the last row."""
     first, last = (local_date(row.time, NEW_YORK) for row in (rows[0], rows[-1]))
     days = trading_days(bucket)

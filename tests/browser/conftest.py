@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright
 
 from db.embedded.servers import EmbeddedServers
 from tests.api import settings_over
@@ -29,7 +30,7 @@ CHROMIUM_ARGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toy_page_url() -> Iterator[str]:
     if not (BUNDLE / "graphiql.html").exists():
         pytest.skip("the GraphiQL bundle is not built (make frontend)")
@@ -37,7 +38,7 @@ def toy_page_url() -> Iterator[str]:
         yield f"{origin}/graphiql"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_url(embedded: EmbeddedServers) -> Iterator[str]:
     """The page of the real application."""
     if not (BUNDLE / "graphiql.html").exists():
@@ -49,8 +50,9 @@ def page_url(embedded: EmbeddedServers) -> Iterator[str]:
         yield f"{origin}/graphiql"
 
 
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium; each test is another visitor to it."""
     if not CHROMIUM.exists():
         pytest.skip(f"no Chromium at {CHROMIUM} (set CHROMIUM to its path)")
     async with async_playwright() as playwright:
@@ -58,9 +60,16 @@ async def page() -> AsyncIterator[Page]:
             executable_path=CHROMIUM, headless=True, args=CHROMIUM_ARGS
         )
         try:
-            yield await browser.new_page(viewport={"width": 1400, "height": 860})
+            yield browser
         finally:
             await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A tab of somebody who was never here: nothing is stored or cached."""
+    async with await browser.new_context(viewport={"width": 1400, "height": 860}) as visitor:
+        yield await visitor.new_page()
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ import json
 import re
 import socket
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import BUNDLE
 from tests.browser.toy_server import toy_server
 from tests.browser.watched_page import WatchedPage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LINKED_QUERY = """query Linked($last: Int) {
   candles(series: { provider: "sim", symbol: "BTC/USDT", timeframe: "1h" }, last: $last) {

@@ -13,6 +13,8 @@ from tests.conftest import scratch_database
 from tests.db.embedded.processes import PATIENCE
 from tests.web.serving import serving, start
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 MISTAKEN = """subscription Mistaken {
   bars(series: { provider: "sim", symbol: "BTC/USDX", timeframe: "1m" }) { __typename }
 }"""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from datasources.ingest.stream import TradeStream
 from db.candles import CandleStore
-from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.datasources.ingest.stage import StageOpener, opened_stage
 from tests.datasources.live.processes import ProcessOpener, opened_process
 
@@ -25,13 +22,6 @@ def open_stage(store: CandleStore, redis: Redis, redis_prefix: str) -> StageOpen
 @pytest.fixture
 def stream(redis: Redis, redis_prefix: str) -> TradeStream:
     return TradeStream(redis, prefix=redis_prefix)
-
-
-@pytest.fixture
-async def redis_proxy(redis_url: str, tmp_path: Path) -> AsyncIterator[CuttingProxy]:
-    """A way to Redis that a test can cut."""
-    async with cutting_proxy(redis_url, tmp_path / "redis.sock") as proxy:
-        yield proxy
 
 
 @pytest.fixture

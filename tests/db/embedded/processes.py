@@ -71,7 +71,8 @@ class Scratch:
     def keepers(self) -> list[psutil.Process]:
         """Return the keepers of this directory."""
         arguments = ("db.embedded.keeper", str(self.directory))
-        return [found.process for found in _running() if found.arguments[-2:] == arguments]
+        running = _running(lambda name: name.lower().startswith("python"))
+        return [found.process for found in running if found.arguments[-2:] == arguments]
 
     def servers(self) -> dict[int, str]:
         """Return each server of this directory by its id: postmasters and Valkeys, no children."""
@@ -84,21 +85,19 @@ class Scratch:
         return not self._inside() and not self.keepers()
 
     def _inside(self) -> list[Running]:
-        names = {"postgres", "initdb", "valkey-server"}
-        return [
-            found
-            for found in _running()
-            if found.name in names and found.folder.is_relative_to(self.directory)
-        ]
+        running = _running({"postgres", "initdb", "valkey-server"}.__contains__)
+        return [found for found in running if found.folder.is_relative_to(self.directory)]
 
 
-def _running() -> list[Running]:
+def _running(named: Callable[[str], bool]) -> list[Running]:
     seen = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # of other users, or ended
-            if process.status() != psutil.STATUS_ZOMBIE:
+            # The name first: most processes are none of ours, and this is asked again and again.
+            name = process.name()
+            if named(name) and process.status() != psutil.STATUS_ZOMBIE:
                 folder, arguments = Path(process.cwd()), tuple(process.cmdline())
-                seen.append(Running(process, process.ppid(), process.name(), folder, arguments))
+                seen.append(Running(process, process.ppid(), name, folder, arguments))
     return seen
 
 

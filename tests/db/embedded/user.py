@@ -5,6 +5,7 @@ It prints one line of JSON once it has both: what it was given, and which server
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -34,4 +35,6 @@ async def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever runs the tests in the background may have it ignored, which children inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(main(Path(sys.argv[1])))

@@ -2,15 +2,17 @@
 
     python -m benchmarks.door
 
-In process, so that nothing but the server's own work is measured; CPU of one request, least and
-median of interleaved rounds. `remote` is a caller whose rate is counted, `local` one whose is not,
-`user` a remote one who shows an access token.
+In process, so that nothing but the server's own work is measured. CPU of one request, least and
+median of many short rounds; the share is the median of those within one round, since machines are
+faster in one moment than in another. `remote` is a caller whose rate is counted, `local` one whose
+is not, `user` a remote one who shows an access token.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -33,25 +35,26 @@ from web.meter import ChainMeter
 from web.metrics import Metrics
 from web.settings import Settings
 
-ROUNDS = 25
-REQUESTS = 400
+ROUNDS = 300
+REQUESTS = 40
 QUERY = """query Q($last: Int, $until: Timestamp) {
   candles(
     series: {provider: "sim", symbol: "BTC/USDT", timeframe: "1m"}, last: $last, until: $until
   ) { candles { time open high low close volume } }
 }"""
+PASSWORD = SecretStr("not a secret, but long")
 UNTIL = 1_760_000_000_000
 BODY = orjson.dumps({"query": QUERY, "variables": {"last": 1_000, "until": UNTIL}})
 
 
-def scope_of(peer: str, host: bytes, *more: tuple[bytes, bytes]) -> Scope:
-    """Return a request as a load generator sends it."""
+def scope_of(peer: str, host: bytes, *more: tuple[bytes, bytes], length: int = len(BODY)) -> Scope:
+    """Return a request with a body of *length* bytes, as a load generator sends it."""
     headers = [
         (b"host", host),
         (b"user-agent", b"load"),
         (b"accept", b"*/*"),
         (b"connection", b"keep-alive"),
-        (b"content-length", str(len(BODY)).encode()),
+        (b"content-length", str(length).encode()),
         (b"content-type", b"application/json"),
         *more,
     ]
@@ -68,12 +71,14 @@ def scope_of(peer: str, host: bytes, *more: tuple[bytes, bytes]) -> Scope:
     }
 
 
-async def answer(endpoint: GraphQLEndpoint, make: Callable[[], Scope]) -> bytes:
-    """Return the body that *endpoint* answers."""
+async def answer(
+    endpoint: GraphQLEndpoint, make: Callable[[], Scope], asked: bytes = BODY
+) -> bytes:
+    """Return the body that *endpoint* answers to one with the body *asked*."""
     sent: list[bytes] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": BODY, "more_body": False}
+        return {"type": "http.request", "body": asked, "more_body": False}
 
     async def send(message: Message) -> None:
         sent.append(message.get("body", b""))
@@ -89,24 +94,35 @@ async def microseconds(endpoint: GraphQLEndpoint, make: Callable[[], Scope]) -> 
     return (process_time() - started) / REQUESTS * 1e6
 
 
-async def main() -> None:
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[GraphQLEndpoint, Identity]]:
+    """Yield the endpoint of a server on embedded stores, with rates that nobody reaches."""
     metrics = Metrics()
     with TemporaryDirectory() as folder:
         settings = Settings(
-            _env_file=None, data_dir=Path(folder), ccxt_exchanges=(), rate_queries=1_000_000
+            _env_file=None,
+            data_dir=Path(folder),
+            ccxt_exchanges=(),
+            rate_queries=1_000_000,
+            rate_mutations=1_000_000,
+            rate_logins=1_000_000,
         )
         async with wire(settings, clock=SystemClock(), meter=ChainMeter(metrics)) as wired:
             app = build_app(wired, metrics)
             endpoint = next(r.app for r in app.routes if getattr(r, "path", "") == "/graphql")
-            await measure(endpoint, await access_token(wired.shared.identity))
+            yield endpoint, wired.shared.identity
 
 
 async def access_token(identity: Identity) -> str:
     """Return what a new user shows."""
-    password = SecretStr("not a secret, but long")
-    user = await create_admin(identity, Wanted("bench", "bench@example.com", password))
-    signed_in = await login(identity, user.username, password, code=None, origin=Origin())
+    user = await create_admin(identity, Wanted("bench", "bench@example.com", PASSWORD))
+    signed_in = await login(identity, user.username, PASSWORD, code=None, origin=Origin())
     return signed_in.access.text.get_secret_value()
+
+
+async def main() -> None:
+    async with opened() as (endpoint, identity):
+        await measure(endpoint, await access_token(identity))
 
 
 async def measure(endpoint: GraphQLEndpoint, token: str) -> None:
@@ -135,9 +151,9 @@ async def measure(endpoint: GraphQLEndpoint, token: str) -> None:
         for name, (door, make) in kinds.items():
             endpoint._gate, endpoint._door = door  # noqa: SLF001
             found[name].append(await microseconds(endpoint, make))
-    bare = median(found["without"])
     for name, times in found.items():
-        share = median(times) / bare - 1
+        pairs = zip(times, found["without"], strict=True)
+        share = median(time / bare for time, bare in pairs) - 1
         print(f"{name:8} least {min(times):6.1f} us, median {median(times):6.1f} us  {share:+.1%}")
 
 

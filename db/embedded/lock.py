@@ -27,6 +27,10 @@ class FileLock:
             return False
         return True
 
+    def acquire(self) -> None:
+        """Take the lock, and wait for whoever holds it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Let others have the lock; it can be taken again."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)

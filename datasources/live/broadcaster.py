@@ -103,6 +103,8 @@ class Broadcaster:
         self._listener = Listener(redis.connection_pool, self._subscriptions, ping_every=ping_every)
         self._listening: asyncio.Task[None] | None = None
         self._append = redis.register_script(_APPEND)
+        self.speaking = asyncio.Lock()
+        """Held from reading how feeds do until that is sent: an older word never comes last."""
 
     async def __aenter__(self) -> Self:
         self._subscriptions.connected()

@@ -289,6 +289,10 @@ class Viewer:
         """What was said last of how the feed is doing."""
         return [event.message for event in self.events if isinstance(event, Status)][-1]
 
+    def heard_of(self, reason: str) -> bool:
+        """Whether it was told, now or before, that the feed is not live because of *reason*."""
+        return any(isinstance(event, Status) and reason in event.message for event in self.events)
+
     @property
     def live(self) -> bool:
         """Whether it was told that the feed is live."""

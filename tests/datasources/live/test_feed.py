@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from datasources.live.events import BaseEvent, FeedState
 from datasources.live.keys import FeedKey
@@ -127,7 +128,7 @@ async def test_half_a_bar_after_a_reconnect_never_replaces_the_whole_one(
         await viewer.until(lambda: viewer.live)
         provider.tick(NOW + 5_000)
         provider.streams.lose()
-        await viewer.until(lambda: viewer.states[-1] is FeedState.DISCONNECTED)
+        await viewer.until(lambda: FeedState.DISCONNECTED in viewer.states)
         await viewer.until(lambda: viewer.live)
         provider.clock.at += 5_000
         provider.push_row(RUNNING, half(RUNNING))
@@ -256,7 +257,7 @@ async def test_what_was_missed_while_the_stream_was_lost_is_read_from_history(
         await viewer.until(lambda: viewer.live)
         provider.streams.refusing = "down for a while"
         provider.streams.lose("the network is gone")
-        await viewer.until(lambda: viewer.states[-1] is FeedState.DISCONNECTED)
+        await viewer.until(lambda: FeedState.DISCONNECTED in viewer.states)
         provider.clock.at = NEXT + 10 * MINUTE
         assert viewer.revision(NEXT) is None
         provider.streams.refusing = None
@@ -300,6 +301,39 @@ async def test_a_stream_that_is_lost_again_before_history_was_read_is_not_called
 
     assert states == {FeedState.DISCONNECTED}
     assert events[-1].told <= NEXT
+
+
+class LatePool(ConnectionPool):
+    """Gives every other connection late, as a pool does that has to open it first."""
+
+    given = 0
+
+    async def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        self.given += 1
+        if self.given % 2:
+            await asyncio.sleep(0.02)
+        return await super().get_connection(*args, **kwargs)
+
+
+async def test_an_older_word_on_a_feed_never_follows_a_newer_one(
+    provider: PushesBars, store: CandleStore, redis_url: str, redis_prefix: str
+) -> None:
+    pacing = replace(QUICK, heads=0.0)
+    async with (
+        Redis.from_pool(LatePool.from_url(redis_url)) as redis,
+        opened_process(provider, store, redis, redis_prefix, pacing=pacing) as process,
+        told_to(process) as events,
+        viewing(process) as viewer,
+    ):
+        await viewer.until(lambda: viewer.live)
+        for n in range(10):
+            provider.clock.at += 1
+            provider.streams.lose(reason := f"cut {n}")
+            await viewer.until(lambda reason=reason: viewer.heard_of(reason))
+            await viewer.until(lambda: viewer.live)
+
+    said = [event.status.at for event in events if event.status]
+    assert said == sorted(said)
 
 
 async def test_silence_is_a_stall_and_another_stream_is_opened(
@@ -493,7 +527,7 @@ async def test_while_the_store_is_away_closed_bars_are_held_and_then_all_are_tol
             provider.tick(NEXT + n * MINUTE + 1)
         # One of them is corrected while it is held.
         provider.push_row(NEXT, row(NEXT, version=1), flags=CLOSED)
-        await viewer.until(lambda: viewer.states[-1] is FeedState.STALLED)
+        await viewer.until(lambda: FeedState.STALLED in viewer.states)
         await until(lambda: feeding.keeper.held_bars == 7)
         assert viewer.revision(NEXT) is None
         assert "store is away" in viewer.message
@@ -531,7 +565,7 @@ async def test_a_viewer_whose_process_lost_the_store_is_told_and_then_misses_not
         for n in range(1, 8):
             provider.tick(RUNNING + n * MINUTE + 1)
         await near.until(lambda: near.revision(RUNNING + 6 * MINUTE))
-        await viewer.until(lambda: viewer.states[-1] is FeedState.STALLED)
+        await viewer.until(lambda: FeedState.STALLED in viewer.states)
         await store_proxy.open()
 
         await viewer.until(lambda: viewer.live)

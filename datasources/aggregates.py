@@ -15,7 +15,6 @@ from datasources.compose import (
     closed_hours,
     compose,
     select,
-    spans_of,
 )
 from datasources.found import Base, Found, Head, Want
 from datasources.plan import builds, native_grid, offer_of
@@ -141,7 +140,7 @@ class Aggregates:
                         left = select(left, ~native[i].contains(left.opens))
                     buckets, view = self.buildable(want, bases[i][depth], left)
                     if bases[i][depth].native:
-                        native[i] |= spans_of(buckets)
+                        native[i] |= buckets.spans
                     if len(buckets):
                         turn.append(i)
                         runs.append(buckets)

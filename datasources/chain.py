@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datasources.aggregates import Aggregates
 from datasources.beginnings import NEVER
 from datasources.cache import Cache
-from datasources.compose import buckets_in, select, spans_of
+from datasources.compose import buckets_in, select
 from datasources.found import Answer, Base, Found, Gap, GapReason, Head, Request, Want
 from datasources.gaps import gaps_of, joined
 from datasources.meter import Meter
@@ -193,7 +193,7 @@ def _left(want: Want, found: Found) -> Spans:
     if not want.spans - found.fresh:
         return Spans()
     buckets = buckets_in(want.series, want.spans)
-    return spans_of(select(buckets, ~found.fresh.contains(buckets.opens)))
+    return select(buckets, ~found.fresh.contains(buckets.opens)).spans
 
 
 def _ended(search: Search) -> bool:

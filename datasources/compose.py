@@ -42,10 +42,6 @@ def select(buckets: Buckets, mask: Mask) -> Buckets:
     return buckets if mask.all() else Buckets(buckets.opens[mask], buckets.closes[mask])
 
 
-def spans_of(buckets: Buckets) -> Spans:
-    return Spans.from_edges(buckets.opens, buckets.closes)
-
-
 def closed_hours(series: Series, window: Window) -> Spans:
     """Return the part of *window* in which no trade of *series* can happen."""
     rules = calendar(series.calendar)
@@ -71,20 +67,23 @@ def compose(series: Series, buckets: Buckets, stock: Stock) -> Found:
 
     A bucket that runs at `as_of` is whole if everything until then is at hand; its bar is forming.
     """
-    idle = closed_hours(series, buckets.hull)
-    is_settled = (stock.settled | idle).covers(buckets.opens, buckets.closes)
-    is_settled &= buckets.closes <= stock.as_of
-    settled = fresh = select(buckets, is_settled)
+    hull = buckets.hull
+    idle = closed_hours(series, hull)
+    known = stock.settled | idle
+    settled = fresh = buckets
+    if hull.until > stock.as_of or not known.holds(hull):
+        is_settled = known.covers(buckets.opens, buckets.closes) & (buckets.closes <= stock.as_of)
+        settled = fresh = select(buckets, is_settled)
     if settled is not buckets:
         started = buckets.opens < stock.as_of
         reached = np.minimum(buckets.closes, stock.as_of)
         is_fresh = (stock.fresh | idle).covers(buckets.opens, reached) & started
         fresh = select(buckets, is_settled | is_fresh)
-    settled_spans = spans_of(settled)
+    settled_spans = settled.spans
     return Found(
         bars=_bars(series, fresh, stock),
         settled=settled_spans,
-        fresh=settled_spans if fresh is settled else spans_of(fresh),
+        fresh=settled_spans if fresh is settled else fresh.spans,
         as_of=stock.as_of,
         heads={stock.base: stock.head} if stock.head else {},
     )
@@ -94,6 +93,8 @@ def _bars(series: Series, buckets: Buckets, stock: Stock) -> Bars:
     if series.timeframe == MINUTE_FRAME == stock.base.timeframe and series.session is Session.ALL:
         # In every zone a minute is a minute.
         bars = stock.bars.visible()
+        if len(buckets) == len(bars) and (buckets.opens == bars.time).all():
+            return bars
         return bars.take(_opening(bars, buckets))
     rules = calendar(series.calendar)
     keep = None
@@ -110,7 +111,5 @@ def _opening(bars: Bars, buckets: Buckets) -> Mask:
     """Return which of *bars* open where one of *buckets* does."""
     if not len(buckets):
         return np.zeros(len(bars), dtype=np.bool_)
-    if len(buckets) == len(bars) and (buckets.opens == bars.time).all():
-        return np.ones(len(bars), dtype=np.bool_)
     at = np.minimum(np.searchsorted(buckets.opens, bars.time), len(buckets) - 1)
     return np.asarray(buckets.opens[at] == bars.time)

@@ -112,7 +112,7 @@ class Found:
 
     def outdates(self, earlier: Found) -> bool:
         """Whether history was revised since what was found *earlier*."""
-        return any(
+        return bool(earlier.heads) and any(
             base in earlier.heads and head.generation > earlier.heads[base].generation
             for base, head in self.heads.items()
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from datasources.compose import buckets_in, closed_hours, spans_of
+from datasources.compose import buckets_in, closed_hours
 from datasources.found import Found, Gap, GapReason
 from market.bars import Bars, Ints
 from market.calendars import calendar
@@ -46,7 +46,7 @@ def gaps_of(
     idle = closed_hours(series, buckets.hull)
     reasons[idle.covers(buckets.opens, buckets.closes)] = _REASONS.index(GapReason.SESSION_CLOSED)
     pieces = _runs(buckets.opens[without], buckets.closes[without], reasons[without])
-    between = Spans((window,)) - spans_of(buckets)
+    between = Spans((window,)) - buckets.spans
     pieces += [
         Gap(idle.since, idle.until, GapReason.SESSION_CLOSED)
         for idle in between & closed_hours(series, window)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from datasources.compose import Stock, buckets_in, compose, select, spans_of
+from datasources.compose import Stock, buckets_in, compose, select
 from datasources.found import Base, Found
 from datasources.plan import builds, matching_natives, native_grid
 from market.bars import Bars
@@ -136,7 +136,7 @@ class ShelfHistory:
                 if len(left):
                     found = found.merge(await self._built(series, base, left))
             missing = select(buckets, ~found.settled.contains(buckets.opens))
-            yield Stretch(turn, found.bars, Spans((turn,)) - spans_of(missing))
+            yield Stretch(turn, found.bars, Spans((turn,)) - missing.spans)
             since = until
         if inner.until < window.until:
             yield Stretch(Window(inner.until, window.until), Bars.empty(), Spans())

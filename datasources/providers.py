@@ -18,7 +18,6 @@ from datasources.compose import (
     closed_hours,
     compose,
     select,
-    spans_of,
 )
 from datasources.fetching import Fetched, Fetcher
 from datasources.found import Base, Found, GapReason, Head, Want
@@ -54,7 +53,7 @@ class Job:
     @property
     def spans(self) -> Spans:
         """The time whose bars the buckets need, up to now."""
-        return spans_of(self.buckets) & Spans.of(ERA.since, self.want.now)
+        return self.buckets.spans & Spans.of(ERA.since, self.want.now)
 
     @property
     def known(self) -> Spans:
@@ -172,7 +171,7 @@ class Providers:
             try:
                 minutes_from, settled = await self._beginnings.minutes_from(ask)
             except ProviderUnavailable:
-                return _unknown(GapReason.PROVIDER_UNAVAILABLE, spans_of(left))
+                return _unknown(GapReason.PROVIDER_UNAVAILABLE, left.spans)
             head = settled or head
         left = select(left, allowed(want.series, base, left, minutes_from))
         if not len(left):
@@ -256,7 +255,7 @@ def _accounted(job: Job) -> bool:
 def _awaited(job: Job, part: Found) -> Spans:
     """Return the buckets that *job*'s base will decide once the provider gives what it has."""
     left = select(job.buckets, ~part.fresh.contains(job.buckets.opens))
-    return spans_of(select(left, ~job.never.touches(left.opens, left.closes)))
+    return select(left, ~job.never.touches(left.opens, left.closes)).spans
 
 
 def _stock(job: Job, clean: Bars, raw: Bars) -> Stock:

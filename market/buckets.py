@@ -6,7 +6,7 @@ Days and longer count local dates in groups from 1970, whatever the session.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -15,9 +15,11 @@ from market.bars import Ints
 from market.calendars import Calendar, calendar
 from market.instrument import Series, Session
 from market.timeframe import Timeframe, Unit
-from market.window import DAY, Mask, Times, Window
+from market.window import DAY, Mask, Spans, Times, Window
 from market.zones import ERA, check_zone, day_starts, local_day
 
+_REMEMBERED = 1024
+"""Buckets that a grid keeps of the window that it was asked for last."""
 _FIRST_MONDAY = 4
 """1970-01-05, in days since 1970-01-01."""
 
@@ -28,6 +30,7 @@ class Buckets:
 
     opens: Times
     closes: Times
+    _spans: Spans | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.opens)
@@ -40,6 +43,14 @@ class Buckets:
         """The smallest window around all of them; empty (0, 0) where there is none."""
         return Window(int(self.opens[0]), int(self.closes[-1])) if len(self) else Window(0, 0)
 
+    @property
+    def spans(self) -> Spans:
+        """The time inside any of them."""
+        if self._spans is None:
+            object.__setattr__(self, "_spans", Spans.from_edges(self.opens, self.closes))
+        assert self._spans is not None
+        return self._spans
+
 
 class Grid:
     """The buckets of a timeframe in a zone and a session; of times outside `ERA` it tells nothing.
@@ -47,7 +58,7 @@ class Grid:
     *calendar* is asked only where a session is chosen. Raises `UnknownName` for an unknown zone.
     """
 
-    __slots__ = ("_calendar", "_even", "_phase", "_session", "_timeframe", "_zone")
+    __slots__ = ("_calendar", "_even", "_newest", "_phase", "_session", "_timeframe", "_zone")
 
     def __init__(
         self,
@@ -62,13 +73,23 @@ class Grid:
         self._session = session
         self._calendar = calendar
         self._even, self._phase = _even(timeframe, zone, session)
+        self._newest: tuple[Window, Buckets] | None = None
 
     def opening_in(self, window: Window) -> Buckets:
         """Return every bucket whose opening lies in *window*.
 
         The result grows with the window: bound its length before asking.
         """
-        window = window.clip(ERA)
+        # A watchlist asks for the same window of one series after the other.
+        if (newest := self._newest) is not None and newest[0] == window:
+            return newest[1]
+        buckets = self._opening_in(window.clip(ERA))
+        if len(buckets) <= _REMEMBERED:
+            buckets.opens.flags.writeable = buckets.closes.flags.writeable = False
+            self._newest = (window, buckets)
+        return buckets
+
+    def _opening_in(self, window: Window) -> Buckets:
         if window.empty:
             return _NO_BUCKETS
         if self._even is not None:

@@ -80,7 +80,7 @@ class Spans:
         return bool(self._windows)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spans) and self._windows == other._windows
+        return self is other or (isinstance(other, Spans) and self._windows == other._windows)
 
     def __hash__(self) -> int:
         return hash(self._windows)
@@ -89,9 +89,9 @@ class Spans:
         return f"Spans({', '.join(f'[{w.since}, {w.until})' for w in self._windows)})"
 
     def __or__(self, other: Spans) -> Spans:
-        if not other:
+        if not other._windows:
             return self
-        return Spans((*self._windows, *other._windows)) if self else other
+        return Spans((*self._windows, *other._windows)) if self._windows else other
 
     def __and__(self, other: Spans) -> Spans:
         shared: list[Window] = []
@@ -106,6 +106,8 @@ class Spans:
         return Spans(shared)
 
     def __sub__(self, other: Spans) -> Spans:
+        if not other._windows:
+            return self
         left: list[Window] = []
         theirs = other._windows
         j = 0
@@ -128,6 +130,8 @@ class Spans:
 
     def holds(self, window: Window) -> bool:
         """Whether all of *window* lies inside."""
+        if len(self._windows) == 1:
+            return self._windows[0].contains(window)
         return window.empty or any(mine.contains(window) for mine in self._windows)
 
     def covers(self, opens: Times, closes: Times) -> Mask:

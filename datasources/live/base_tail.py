@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from datasources.aggregates import key_of
-from datasources.compose import spans_of
 from datasources.cursors import CandleCursor
 from datasources.found import Base
 from datasources.health import HealthBoard
@@ -378,7 +377,7 @@ class BaseTail:
             readings = await self._tools.reads.read(reads, told)
             for (tail, buckets), reading, beyond in zip(reads, readings, beyonds, strict=True):
                 closed = tail.read(buckets, reading.bars, told.now)
-                tail.owed = (tail.owed - spans_of(buckets)) | reading.unread
+                tail.owed = (tail.owed - buckets.spans) | reading.unread
                 shown[tail] = _News(closed, joined(reading.withdrawn, beyond), reading.position)
         return shown
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasources.aggregates import Aggregates, Read
-from datasources.compose import select, spans_of
+from datasources.compose import select
 from datasources.found import Answer, Found, GapReason, Head, Request
 from datasources.live.series_tail import SeriesTail
 from datasources.views import view_grid
@@ -97,7 +97,7 @@ class TailReads:
             running, _ = self._aggregates.buildable(
                 want, tail.base, select(buckets, buckets.closes > told.now)
             )
-            mine = [Read(tail.base, view, window) for window in spans_of(over)]
+            mine = [Read(tail.base, view, window) for window in over.spans]
             for bucket in running:
                 mine += self._pieces(tail, Window(bucket.since, min(told.now, bucket.until)))
             # One read at least: the head says what the store knows.
@@ -171,10 +171,10 @@ class TailReads:
             # The chain's running bar has the newest base bar in it, which is added later again.
             tail.mute(next(iter(running), None))
             bars = Bars.empty()
-            unread = spans_of(select(left, left.closes <= told.now))
+            unread = select(left, left.closes <= told.now).spans
             if isinstance(answer, Answer):
                 bars = answer.bars.closed()
-                bars = bars.take(spans_of(left).contains(bars.time))
+                bars = bars.take(left.spans.contains(bars.time))
                 unread &= Spans(
                     Window(gap.since, gap.until)
                     for gap in answer.gaps
@@ -204,4 +204,4 @@ def _withdrawn(rows: Bars, buckets: Buckets, bars: Bars) -> Window | None:
         return None
     has_void = np.searchsorted(void, buckets.closes) > np.searchsorted(void, buckets.opens)
     empty = select(buckets, has_void & ~np.isin(buckets.opens, bars.time))
-    return spans_of(empty).hull if len(empty) else None
+    return empty.spans.hull if len(empty) else None

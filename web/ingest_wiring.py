@@ -34,7 +34,6 @@ from web.process_name import process_name
 
 log = logging.getLogger(__name__)
 
-_LEASE_MS = 3_000
 _LATE_MS = 2_000
 """After the end of a minute until it is taken for told. The same in all processes of a store."""
 
@@ -79,7 +78,7 @@ async def open_ingest(
 
     keeper = SourceKeeper(
         names,
-        leases=Leases(redis, prefix=prefix, owner=owner, ttl_ms=_LEASE_MS),
+        leases=Leases(redis, prefix=prefix, owner=owner, ttl_ms=round(pacing.lease * 1000)),
         open_source=open_source,
         counts=counts,
         pacing=pacing,

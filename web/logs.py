@@ -115,7 +115,7 @@ class _Writer:
         self._formatter = formatter
         # What the garbage collector ends may log in the middle of a `put`, which this one allows.
         self._waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
-        self._dropped = 0
+        self._dropped = self._written = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -127,9 +127,12 @@ class _Writer:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write what waits, if that is soon done."""
+        """Write what waits, for as long as lines are taken."""
         self._waiting.put(None)
-        self._thread.join(_END_SECONDS)
+        written = -1
+        while self._thread.is_alive() and written != self._written:
+            written = self._written
+            self._thread.join(_END_SECONDS)
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
@@ -147,6 +150,7 @@ class _Writer:
         with suppress(OSError, ValueError):  # nobody reads any more
             self._stream.write(f"{line}\n")
             self._stream.flush()
+        self._written += 1
 
 
 class _Handing(logging.Handler):

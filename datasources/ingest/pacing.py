@@ -23,6 +23,8 @@ class IngestPacing:
     """Between two looks for a source that nobody publishes."""
     renew: float = 1.0
     """Between two renewals of leases; several must fit into a lease."""
+    lease: float = 3.0
+    """Without a renewal, after which another process publishes a source."""
     batch: float = 0.2
     """In which what comes is gathered for one transaction."""
     rows: int = 20_000

@@ -145,7 +145,7 @@ async def opened_process(
     *,
     feeds: bool = True,
     grace_ms: int = 60_000,
-    lease_ms: int = 3_000,
+    lease_ms: int = 10_000,
     pacing: Pacing = QUICK,
     log_length: int = 1000,
 ) -> AsyncIterator[Process]:

@@ -70,6 +70,8 @@ _UNREACHABLE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedTableError,  # somebody drops the schema, or has not migrated it yet
 )
 _IMPOSSIBLE = (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError)
 

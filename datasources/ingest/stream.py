@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 GROUP = "store"
 MOST_ENTRIES = 50_000
 MOST_BYTES = 64 * 1024 * 1024
-MOST_DEAD = 10_000
+MOST_DEAD = 1_000
+"""About 35 MB of full entries."""
 _AT_ONCE = 500
 """Entries that one script acknowledges."""
 _FORGOTTEN_MS = 3_600_000
@@ -253,10 +254,11 @@ class TradeStream:
                 if row["pending"] == 0 and (own or row["idle"] > _FORGOTTEN_MS):
                     await self._redis.xgroup_delconsumer(self._key, GROUP, row["name"])
 
-    async def dead(self, *, most: int = MOST_DEAD) -> list[DeadLetter]:
-        """Return dead letters, oldest first."""
+    async def dead(self, *, after: str = "", most: int = 100) -> list[DeadLetter]:
+        """Return dead letters, oldest first, of those past the id *after*."""
         async with _answering():
-            found = cast(Any, await self._redis.xrange(self._dead, count=most))
+            first = f"({after}" if after else "-"
+            found = cast(Any, await self._redis.xrange(self._dead, min=first, count=most))
         return [
             DeadLetter(own.decode(), fields[b"e"], fields[b"reason"].decode())
             for own, fields in found

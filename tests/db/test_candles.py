@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import numpy as np
@@ -263,6 +263,29 @@ async def test_a_statement_cut_off_by_its_timeout_is_an_unavailable_store(store_
             await blocker.close()
 
         assert len((await put(store, key, minutes([T0]))).bars) == 1
+
+
+@pytest.mark.parametrize("loss", ["ALTER TABLE bar RENAME TO other", "REVOKE ALL ON bar FROM {}"])
+async def test_a_store_that_may_not_be_read_is_an_unavailable_store(
+    fresh_store_url: str, loss: str
+) -> None:
+    role = f"reader_{uuid4().hex}"
+    admin = await asyncpg.connect(fresh_store_url)
+    await admin.execute(f"CREATE ROLE {role}")
+    await admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        async with asyncpg.create_pool(
+            fresh_store_url, min_size=0, server_settings={"role": role}
+        ) as pool:
+            store, key = CandleStore(pool), fresh_key()
+            await store.snapshot([Wanted(key, ALWAYS)])
+            await admin.execute(loss.format(role))
+
+            with pytest.raises(StoreUnavailable):
+                await store.snapshot([Wanted(key, ALWAYS)])
+    finally:
+        await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await admin.close()
 
 
 async def test_a_connection_cut_by_the_server_is_replaced_by_the_next(

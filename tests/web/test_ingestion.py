@@ -158,9 +158,14 @@ async def test_one_is_put_back_and_another_dropped(
     assert await stream.dead() == []
 
 
-async def test_all_are_dropped(redis: Redis, redis_prefix: str, letters: Command) -> None:
-    await buried(redis, redis_prefix, b"one", b"two", b"three")
+async def test_all_are_dropped(
+    redis: Redis, redis_prefix: str, letters: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(5):
+        await buried(redis, redis_prefix, *[b"one"] * 50)
 
+    assert await letters("list") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "And 50 newer ones."
     assert await letters("drop", "--all") == 0
 
     assert await TradeStream(redis, prefix=redis_prefix).dead() == []

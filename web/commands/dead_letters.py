@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from web.commands.base import Commands
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from web.settings import Settings
 
 _SHOWN = 200
+_PAGE = 100
 
 
 def register(commands: Commands) -> None:
@@ -66,11 +67,11 @@ async def _with_stream(
 
 
 async def _list(stream: TradeStream, chosen: argparse.Namespace) -> int:
-    letters = await stream.dead()
-    for letter in letters[:_SHOWN]:
+    letters = await stream.dead(most=_SHOWN)
+    for letter in letters:
         print(f"{letter.id}  {_told(letter)}  {letter.reason}")
-    if len(letters) > _SHOWN:
-        print(f"And {len(letters) - _SHOWN} newer ones.")
+    if newer := (await stream.lag()).dead - len(letters):
+        print(f"And {newer} newer ones.")
     if not letters:
         print("No trades are left that could not be stored.")
     return 0
@@ -103,10 +104,24 @@ async def _each(
     done: str,
 ) -> int:
     """Do *act* with every letter chosen, the oldest first; 1 if one of them is not there."""
-    ids = [letter.id for letter in await stream.dead()] if chosen.all else chosen.ids
     status = 0
-    for named in ids:
+    async for named in _all(stream) if chosen.all else _named(chosen.ids):
         found = await act(named)
         print(f"{named}  {done if found else 'no such letter'}")
         status = status if found else 1
     return status
+
+
+async def _named(ids: Sequence[str]) -> AsyncIterator[str]:
+    for one in ids:
+        yield one
+
+
+async def _all(stream: TradeStream) -> AsyncIterator[str]:
+    """Yield the id of every letter that is there now, but not those that die meanwhile."""
+    last = ""
+    for left in range((await stream.lag()).dead, 0, -_PAGE):
+        letters = await stream.dead(after=last, most=min(left, _PAGE))
+        for letter in letters:
+            yield letter.id
+            last = letter.id

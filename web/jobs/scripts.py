@@ -34,14 +34,21 @@ PUT = (
     _GROUP
     + """
 local key, id, ttl, limit, job = KEYS[3], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-if key and redis.call('get', key) then return 0 end
-if redis.call('xlen', KEYS[1]) + redis.call('zcard', KEYS[2]) >= limit then return -1 end
+local waiting = redis.call('xlen', KEYS[1]) + redis.call('zcard', KEYS[2])
+if key and waiting > 0 and redis.call('get', key) then
+  redis.call('pexpire', key, ttl)
+  return 0
+end
+if waiting >= limit then return -1 end
 if key then redis.call('set', key, id, 'px', ttl) end
 redis.call('xadd', KEYS[1], '*', 'job', job)
 return 1
 """
 )
-"""Queue a job unless its key is taken (0) or the lane is full (-1)."""
+"""Queue a job unless its key is taken (0) or the lane is full (-1).
+
+A job that waits for long keeps its key by being put again. In an empty lane no key is taken.
+"""
 
 TAKE = (
     _TIME

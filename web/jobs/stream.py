@@ -15,7 +15,7 @@ from web.jobs.keys import dead_key, later_key, ready_key
 MOST_WAITING = 10_000
 MOST_DEAD = 1_000
 _KEY_MS = 3_600_000
-"""How long the key of a job outlives the last sign of it, should Redis lose the job alone."""
+"""How long the key of a job outlives the last sign of it: a beat, a try, or being put again."""
 _WAIT_MS = 1_000
 """Less than a call may take; a later try and what the dead left are found after it at most."""
 _MOST_GIVEN_BACK = 1_000

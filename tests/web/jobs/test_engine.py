@@ -220,6 +220,29 @@ async def test_a_key_lets_a_job_be_queued_once_until_it_is_done(redis, redis_pre
     assert len(work.calls) == 2
 
 
+async def test_a_job_that_waits_for_long_keeps_its_key_by_being_put_again(redis, redis_prefix):
+    queue, key = queue_of(redis, redis_prefix), unfinished_key(redis_prefix, "fill", "7")
+    queue.task("fill", Work())
+    await queue.enqueue("fill", key="7", id=7)
+    await redis.pexpire(key, 60_000)
+
+    await queue.enqueue("fill", key="7", id=7)
+
+    assert await redis.xlen(ready_key(redis_prefix, "short")) == 1
+    assert await redis.pttl(key) > 60_000
+
+
+async def test_a_job_that_redis_lost_without_its_key_can_be_put_again(redis, redis_prefix):
+    queue = queue_of(redis, redis_prefix)
+    queue.task("fill", Work())
+    await queue.enqueue("fill", key="7", id=7)
+    await redis.delete(ready_key(redis_prefix, "short"))
+
+    await queue.enqueue("fill", key="7", id=7)
+
+    assert await redis.xlen(ready_key(redis_prefix, "short")) == 1
+
+
 async def test_a_key_holds_while_the_job_runs_and_between_tries(redis, redis_prefix):
     queue, held = queue_of(redis, redis_prefix, backoff=Backoff(first_ms=600_000)), Held()
     failing = Work(failures=99)

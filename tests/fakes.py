@@ -26,17 +26,24 @@ NATIVE_MARK = 0.5
 
 
 class TickingClock:
-    """A clock that runs on from *at*, *speed* times as fast as real time, and counts *looks*."""
+    """A clock that runs on from *at*, *speed* times as fast as real time, and counts *looks*.
 
-    def __init__(self, at: int, *, speed: float = 1.0) -> None:
+    One that *stands* does so until `run` is called.
+    """
+
+    def __init__(self, at: int, *, speed: float = 1.0, stands: bool = False) -> None:
         self._at = at
         self._speed = speed
-        self._begun = time.monotonic()
+        self._begun = None if stands else time.monotonic()
         self.looks = 0
+
+    def run(self) -> None:
+        self._begun = time.monotonic()
 
     def now(self) -> int:
         self.looks += 1
-        return self._at + int((time.monotonic() - self._begun) * 1000 * self._speed)
+        passed = 0.0 if self._begun is None else time.monotonic() - self._begun
+        return self._at + int(passed * 1000 * self._speed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -813,7 +813,7 @@ async def test_alpaca_that_hangs_is_an_error_in_bounded_time(
     server: AlpacaServer, clock: FixedClock, sleeper: Sleeper
 ) -> None:
     provider = AlpacaProvider(
-        server.keys, clock=clock, addresses=server.addresses, timeout=0.3, sleep=sleeper
+        server.keys, clock=clock, addresses=server.addresses, timeout=2, sleep=sleeper
     )
     await provider.symbols()
     server.faults.hang(times=9, on="bars")

@@ -669,7 +669,7 @@ async def test_a_subscription_that_is_not_confirmed_fails_its_own_stream_only(
 
 async def test_a_subscription_that_is_never_answered_is_a_loss(server: AlpacaServer) -> None:
     alpaca = AlpacaProvider(
-        server.keys, clock=FixedClock(NOW), addresses=server.addresses, timeout=0.3
+        server.keys, clock=FixedClock(NOW), addresses=server.addresses, timeout=2
     )
     server.stream("iex").answers_requests = False
     stream = alpaca.stream_trades(APPLE)

@@ -722,7 +722,7 @@ async def test_an_exchange_that_hangs_is_an_error_in_bounded_time(
     server: ExchangeServer, clock: FixedClock, sleeper: Sleeper
 ) -> None:
     provider = CcxtProvider(
-        "binance", clock=clock, configure=server.configure, timeout=0.3, sleep=sleeper
+        "binance", clock=clock, configure=server.configure, timeout=2, sleep=sleeper
     )
     await provider.symbols()
     server.faults.hang(times=9, on="klines")

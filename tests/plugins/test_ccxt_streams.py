@@ -574,7 +574,7 @@ async def test_an_exchange_that_falls_silent_is_noticed(
     server: ExchangeServer, exchange_id: str
 ) -> None:
     def impatient(exchange: Any) -> None:
-        exchange.streaming = {**exchange.streaming, "keepAlive": 50}
+        exchange.streaming = {**exchange.streaming, "keepAlive": 500}
 
     async with provider_at(server, exchange_id, impatient) as provider:
         stream = stream_of(provider, "trades", LISTINGS[exchange_id])

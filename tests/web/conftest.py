@@ -10,6 +10,15 @@ import pytest_asyncio
 from db.embedded.servers import EmbeddedServers
 from tests.conftest import scratch_database
 from tests.web.doors import Door, opened
+from web.limits.leases import RateLimits
+from web.persisted import PersistedQueries
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for Redis on a slow machine too, instead of going on without it."""
+    for waits in (RateLimits, PersistedQueries):
+        monkeypatch.setitem(waits.__init__.__kwdefaults__, "patience", 30.0)
 
 
 @pytest.fixture(scope="module")

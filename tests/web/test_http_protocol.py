@@ -23,6 +23,10 @@ class Impatient(BoundedHttpProtocol):
     patience = 0.1
 
 
+class Patient(BoundedHttpProtocol):
+    patience = 2.0
+
+
 async def told(scope: Any, receive: Any, send: Any) -> None:
     """Answer with how long the body was."""
     length, more = 0, True
@@ -63,11 +67,12 @@ class Connection:
 
 
 @pytest.fixture
-async def connection() -> AsyncIterator[Connection]:
+async def connection(request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+    protocol = getattr(request, "param", Impatient)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        config = uvicorn.Config(told, http=Impatient, log_config=None, lifespan="off")
+        config = uvicorn.Config(told, http=protocol, log_config=None, lifespan="off")
         server = uvicorn.Server(config)
         running = asyncio.create_task(server._serve([listener]))
         await until(lambda: server.started or running.done())
@@ -78,6 +83,9 @@ async def connection() -> AsyncIterator[Connection]:
             client.writer.close()
             server.should_exit = True
             await running
+
+
+in_patience = pytest.mark.parametrize("connection", [Patient], indirect=True)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +129,7 @@ async def test_what_is_no_body_is_not_taken_without_end(
     assert received == b"" or received.startswith(b"HTTP/1.1 400 ")  # the rest may come too late
 
 
+@in_patience
 @pytest.mark.parametrize(("more", "status"), [(0, b"200"), (1, b"400")])
 async def test_a_request_has_a_bounded_number_of_headers(
     connection: Connection, more: int, status: bytes
@@ -132,16 +141,18 @@ async def test_a_request_has_a_bounded_number_of_headers(
     assert (await connection.rest()).startswith(b"HTTP/1.1 " + status)
 
 
+@in_patience
 async def test_a_body_may_take_longer_and_be_larger(connection: Connection) -> None:
     size = 4 * MAX_HEAD
 
     await connection.send(POST + CLOSE + b"content-length: %d\r\n\r\n" % size)
-    await asyncio.sleep(2 * Impatient.patience)
+    await asyncio.sleep(1.5 * Patient.patience)
     await connection.send(b"x" * size)
 
     assert b"%d bytes" % size in await connection.rest()
 
 
+@in_patience
 async def test_a_connection_that_is_kept_takes_one_request_after_the_other(
     connection: Connection,
 ) -> None:

@@ -49,10 +49,16 @@ async def test_the_trades_of_sim_make_the_minutes_that_sim_itself_has(
 ) -> None:
     settings = settings_over(embedded, fresh_store_url, ingest=("sim:BTC/USDT",))
     async with open_engine(fresh_store_url) as engine:
-        await migrate_accounts(engine)  # a start within a minute of this clock has no time for it
+        await migrate_accounts(engine)
     begun = NOW // MINUTE * MINUTE
-    clock = TickingClock(begun + 1, speed=60)
+    clock = TickingClock(begun + 1, speed=60, stands=True)
     async with served(settings, clock=clock) as api:
+
+        async def listens() -> bool:
+            return any(task.get_name().startswith("upstream ") for task in asyncio.all_tasks())
+
+        await eventually(listens, "the stream of its trades")
+        clock.run()
 
         async def stored_all() -> bool:
             found = await fresh_pool.fetchrow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from datasources.found import Base, Head
 from datasources.ingest.counts import IngestCounts
 from datasources.ingest.entry import packed
+from datasources.ingest.pacing import IngestPacing
 from datasources.ingest.stream import GROUP, TradeStream
 from datasources.ingest.writer import MOST_DELIVERIES, TradeWriter
 from db.candles import CandleStore
@@ -51,7 +53,9 @@ class Watched(RawTradeStore):
 class Writing:
     """One writer at work, and what it told the cache."""
 
-    def __init__(self, store: CandleStore, stream: TradeStream, name: str) -> None:
+    def __init__(
+        self, store: CandleStore, stream: TradeStream, name: str, pacing: IngestPacing
+    ) -> None:
         self.store = Watched(store)
         self.counts = IngestCounts()
         self.heads: dict[Base, Head] = {}
@@ -62,7 +66,7 @@ class Writing:
             moved=self._moved,
             clock_of=lambda _: None,
             counts=self.counts,
-            pacing=HASTY,
+            pacing=pacing,
         )
 
     async def _moved(self, heads: Mapping[Base, Head]) -> None:
@@ -77,8 +81,10 @@ def writing(store: CandleStore, stream: TradeStream) -> Opener:
     """Run a writer."""
 
     @asynccontextmanager
-    async def run(name: str = "writer", over: TradeStream = stream) -> AsyncIterator[Writing]:
-        one = Writing(store, over, name)
+    async def run(
+        name: str = "writer", over: TradeStream = stream, *, pacing: IngestPacing = HASTY
+    ) -> AsyncIterator[Writing]:
+        one = Writing(store, over, name, pacing)
         task = asyncio.create_task(one.writer.run())
         try:
             yield one
@@ -198,7 +204,7 @@ async def test_what_was_only_beside_an_entry_that_was_given_out_often_is_not_cou
     await stream.read("dead", most=10, wait_ms=10)
     for _ in range(2):
         await given_out_again(stream)
-    one = Writing(store, stream, "one")
+    one = Writing(store, stream, "one", HASTY)
     one.store.away = True
     task = asyncio.create_task(one.writer.run())
 
@@ -284,14 +290,15 @@ async def test_while_the_store_is_away_trades_wait_and_nobody_takes_them(
     writing: Opener, emptied, store: CandleStore, stream: TradeStream
 ) -> None:
     key = fresh_key()
+    pacing = replace(HASTY, idle=2.0, retry=0.1)
     await stream.add([whole(key, TWO)])
 
-    async with writing("one") as one:
+    async with writing("one", pacing=pacing) as one:
         one.store.away = True
         await eventually(lambda: _tries(one, 1))
-        async with writing("other") as other:
+        async with writing("other", pacing=pacing) as other:
             # Longer than a silent reader is waited for: each try waits before the next.
-            await eventually(lambda: _tries(one, int(2 * HASTY.idle / HASTY.retry)))
+            await eventually(lambda: _tries(one, int(2 * pacing.idle / pacing.retry)))
             assert other.store.came == []
             one.store.away = False
             await emptied()

@@ -110,7 +110,7 @@ async def test_after_the_last_viewer_left_the_stream_is_closed(
     open_process: ProcessOpener,
 ) -> None:
     provider = PushesBars(FixedClock(NOW))
-    async with open_process(provider, grace_ms=400) as process:
+    async with open_process(provider, grace_ms=2_000) as process:
         async with viewing(process) as viewer:
             await viewer.until(lambda: viewer.live)
             async with viewing(process) as another:

@@ -108,7 +108,7 @@ async def test_a_process_cut_off_loses_its_job_to_another_and_stops_it(
 async def test_an_outage_longer_than_the_silence_allowed_makes_nobody_run_a_job_twice(
     embedded, tmp_path, prefix
 ):
-    idle = 1.0
+    idle = 3.0
     async with (
         cutting_proxy(embedded.redis_url, tmp_path / "a.sock") as proxy,
         open_redis(proxy.url, JOB_CONNECTIONS) as redis,
@@ -124,9 +124,9 @@ async def test_an_outage_longer_than_the_silence_allowed_makes_nobody_run_a_job_
         async with working(queue, other):
             await held.begun()
             await proxy.shut()
-            await asyncio.sleep(2 * idle)  # the outage itself
+            await asyncio.sleep(1.5 * idle)  # the outage itself
             await proxy.open()
-            await asyncio.sleep(4 * idle)  # whoever would claim it, would by now
+            await asyncio.sleep(2 * idle)  # whoever would claim it, would by now
             held.release.set()
             await until_empty(redis, prefix)
 

@@ -347,13 +347,15 @@ async def test_a_page_of_an_allowed_origin_may_read_answers(open_api: OPEN) -> N
 # Sockets and streams
 
 
-def gate_with(*, cost: int = 1_000, **amounts: int) -> Callable[[GraphQLSchema], Gate]:
+def gate_with(
+    *, cost: int = 1_000, seconds: float = 60.0, **amounts: int
+) -> Callable[[GraphQLSchema], Gate]:
     rates = {Group(name): Rate(amount) for name, amount in amounts.items()}
 
     def made(schema: GraphQLSchema) -> Gate:
         limits = RateLimits(Rates(address=rates, user={}, account={}), LocalWindows())
         costs = Costs(schema, available=cost, max_bars=1_000)
-        return Gate(limits, costs, proxies=Proxies(["127.0.0.1"]), seconds=0.2)
+        return Gate(limits, costs, proxies=Proxies(["127.0.0.1"]), seconds=seconds)
 
     return made
 
@@ -397,7 +399,7 @@ async def test_an_answer_on_a_socket_tells_its_cost_and_what_costs_too_much_is_r
 
 
 async def test_a_slow_query_on_a_socket_is_given_up() -> None:
-    async with served(gate=gate_with()) as serving, serving.client() as client:
+    async with served(gate=gate_with(seconds=0.2)) as serving, serving.client() as client:
         await client.subscribe("1", "{ slow(seconds: 20) }")
 
         answer = await client.of("1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -65,8 +66,12 @@ async def audit_page(
     if others:
         principal.check(Permission.AUDIT_READ_ALL)
     user_id = None if wanted.everybody else wanted.user_id or principal.user_id
-    if wanted.action is not None and len(wanted.action) > _LONGEST_ACTION:
-        raise BadInput(f"action has at most {_LONGEST_ACTION} characters.", field="filter")
+    action = wanted.action or ""
+    if len(action) > _LONGEST_ACTION or not action.isprintable():
+        raise BadInput(
+            f"action has at most {_LONGEST_ACTION} characters, and none that cannot be shown.",
+            field="filter",
+        )
     count = checked_count(FIRST if first is None else first, field="first")
     before = _line_at(after) if after is not None else None
     async with identity.accounts.transaction() as transaction:
@@ -108,7 +113,8 @@ async def note_refusal(
 ) -> None:
     """Add a line that says what was refused to whom, *principal* None for somebody unknown.
 
-    While the accounts are away it is left to the log: nothing was done that needs a line.
+    Nothing was done that needs a line, and the refusal stands whether there is one or not. So what
+    keeps the line from being written is told in the log alone.
     """
     who = None if principal is None else principal.user_id
     entry = identity.entry(action, origin, user_id=who, actor_id=who, target=target, result=result)
@@ -117,6 +123,15 @@ async def note_refusal(
             await transaction.audit.add(entry)
     except AccountsUnavailable:
         log.warning("%s was refused (%s), and the audit log cannot say so", action, result)
+    except Exception:
+        # A bug of ours, which must not turn the refusal into an error of another kind.
+        error_id = secrets.token_hex(8)
+        log.exception(
+            "error %s: %s was refused (%s), and the audit log does not say so",
+            error_id,
+            action,
+            result,
+        )
 
 
 async def forget_old(identity: Identity, keep: timedelta) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
+from uuid import UUID
 
 import strawberry
 from graphql import GraphQLField, GraphQLSchema
@@ -40,7 +42,6 @@ _LEFT_OUT = {
     # Of nobody that is known, or of more than may be written: refusing has to stay cheap.
     *(Unauthenticated.code, "RATE_LIMITED", TooBusy.code, AccountsUnavailable.code),
 }
-_LONGEST_TARGET = 120
 
 
 def audit_refusals(schema: GraphQLSchema) -> None:
@@ -89,12 +90,16 @@ async def _note(context: Context, action: str, code: str, arguments: dict[str, A
 
 
 def _target(given: object) -> str | None:
-    """Return the id that a mutation was given, if it is an id: anything else may be secret."""
+    """Return the UUID that a mutation was given by an id of ours, in hex.
+
+    Whatever else came as an id may be secret, or written to look like another line of the log.
+    """
     match given:
         case {"id": str(id)}:
             match parts_in(strawberry.ID(id)):
-                case (_, named) if len(named) <= _LONGEST_TARGET:
-                    return named
+                case (_, named):
+                    with suppress(ValueError):
+                        return UUID(named).hex
     return None
 
 

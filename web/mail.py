@@ -153,8 +153,10 @@ class Post:
         message["Date"] = formatdate(self._clock.now() / 1000)
         message["Message-ID"] = letter.message_id
         message["Auto-Submitted"] = "auto-generated"
-        # In this encoding a link stays in one piece for whoever reads the file itself.
-        message.set_content(mail.text.get_secret_value(), cte="7bit")
+        text = mail.text.get_secret_value()
+        # As it is, so that a link stays in one piece for whoever reads the file itself. A server
+        # that takes ASCII alone is sent the same in base64.
+        message.set_content(text, cte="7bit" if text.isascii() else "8bit")
         return message
 
 

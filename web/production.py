@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _SHORTEST = 12
 _EASY = ("password", "postgres", "bargraph", "changeme", "secret", "123456", "admin", "redis")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/\[\]]*))(?::\d*)?")
+"""A name, an IPv4 address, or an IPv6 address in brackets; and perhaps a port."""
 
 
 def insecurities(settings: Settings) -> Iterator[str]:
@@ -61,10 +64,13 @@ def _weakness(url: str) -> str | None:
     """Return what is wrong with the password in *url*, None if it is good or none is needed."""
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
-    if all(_is_here(host) for host in hosts.split(",")):
+    query = parse_qs(parts.query)
+    # Drivers differ in which of them they take: all have to be here.
+    named = ",".join([hosts, *query.get("host", [])])
+    if all(_is_here(host) for host in named.split(",")):
         return None
     user, _, written = login.partition(":")
-    password = unquote(written) or parse_qs(parts.query).get("password", [""])[0]
+    password = unquote(written) or query.get("password", [""])[0]
     if not password:
         return "needs a password"
     easy = any(word in password.lower() for word in _EASY) and len(password) < 2 * _SHORTEST
@@ -75,5 +81,10 @@ def _weakness(url: str) -> str | None:
 
 def _is_here(host: str) -> bool:
     """Whether *host* is this machine: a socket, which has no host, or a loopback address."""
-    name = urlsplit(f"//{host}").hostname or ""
+    if host.startswith(("/", "@")) or is_loopback(host):
+        return True
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = (match[1] or match[2]).lower()
     return name in {"", "localhost"} or is_loopback(name)

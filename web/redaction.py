@@ -25,33 +25,47 @@ _LARGEST_INTEGER = 2**63
 
 _NAMES = {
     *("authorization", "aux", "cookie", "credential", "credentials", "dsn", "key", "keys", "otp"),
-    *("passphrase", "passwd", "password", "pin", "pwd", "secret", "secrets", "signature"),
+    *("passphrase", "passwd", "password", "pin", "pwd", "secret", "secrets", "sign", "signature"),
     *("token", "tokens", "totp"),
 }
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
-# Each repetition has a bound, so that no text takes longer than in proportion to its length.
+# What may be long is taken whole and never given back (`*+`, `++`), and is not begun again within
+# itself: so no text takes longer than in proportion to its length.
 _NAME = (
     r"(?:passw(?:or)?d|passphrase|secret|token|(?:api|private|access|secret)[_-]?key"
-    r"|(?<![a-z_])key|credential|totp|otp|pwd|signature)s?"
+    r"|(?<![a-z_])key|credential|totp|otp|pwd|signature"
+    r"|(?<![a-z])(?:api|access)?sign|(?-i:(?<=[a-z])Sign))s?"
 )
-_VALUE = (
-    r"(?:b(?=[\"']))?(?:SecretStr\()?"
-    r"(?:\\?\"[^\"\r\n]{0,8000}\"?|\\?'[^'\r\n]{0,8000}'?|[^\s,;&()\[\]{}'\"]{1,8000})"
+# A text in quotes ends where one stands behind no more backslashes than the one that opened it. So
+# it is found in whatever quotes it in turn, and what it escapes itself belongs to it.
+_QUOTED = (
+    r"(?P<slashes>\\*+)(?P<quote>[\"'])"
+    r"(?:[^\"'\\\r\n]++|\\*+(?!(?P=quote))[\"']|(?P=slashes)\\++(?P=quote)|\\++(?![\"']))*+"
+    r"(?:\\*+(?P=quote))?"
 )
+_VALUE = rf"(?:[bru]{{1,2}}(?=\\*+[\"']))?(?:SecretStr\()?(?:{_QUOTED}|[^\s,;&()\[\]{{}}'\"]++)"
 _MIXED = r"(?=[\w-]{0,42}\d)(?=[\w-]{0,42}[A-Z])(?=[\w-]{0,42}[a-z])"
+# A private key in PEM, to its end or that of the text. It has lines, while what else has a name
+# ends with its own: so it is looked for before that.
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+    r"[^-]*+(?:-(?!----)[^-]*+)*+(?:-----END [A-Z0-9 ]{0,50}-----)?"
+)
 _SHAPES: tuple[tuple[str, str], ...] = (
-    # The password in a URL.
-    (r"(?i)([a-z][a-z0-9+.-]{1,30}://[^\s/:@'\"]{0,200}):[^\s/'\"]{1,500}@", r"\1:***@"),
+    # The password in a URL, to the last @ before its path.
+    (r"(://[^\s/:@'\"]*+):(?:[^\s/'\"@]*+@)++", r"\1:***@"),
     # Headers, to the end of their line: they may have several parts.
-    (r"(?i)((?:authorization|cookie)\\?[\"']?\s{0,3}[:=,]\s{0,3})[^\r\n]{1,8000}", r"\1***"),
-    (r"(?i)\b(Bearer|Basic)\s{1,3}[^\s'\",;]{1,8000}", r"\1 ***"),
+    (r"(?i)((?:authorization|cookie)\\*+[\"']?\s{0,3}[:=,]\s{0,3})[^\r\n]++", r"\1***"),
+    (r"(?i)\b(Bearer|Basic)\s{1,3}[^\s'\",;]++", r"\1 ***"),
     # A name and its value: `password=...`, `"apiKey": "..."`, `('token', b'...')`.
-    (rf"(?i)({_NAME}\\?[\"']?\s{{0,3}}(?:[:=]|(?<=[\"']),)\s{{0,3}}){_VALUE}", r"\1***"),
-    # A JWT; tokens of ours; private keys in PEM.
-    (r"\beyJ[\w-]{5,8000}\.[\w-]{5,8000}(?:\.[\w-]{0,8000})?", HIDDEN),
-    (r"\b(bg[tr]_)[\w-]{8,200}", r"\1***"),
-    (r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[\s\S]{0,8000}?(?:-----END|\Z)", HIDDEN),
+    (rf"(?i)({_NAME}\\*+[\"']?\s{{0,3}}(?:[:=]|(?<=[\"']),)\s{{0,3}}){_VALUE}", r"\1***"),
+    # A JWT; tokens of ours.
+    (
+        r"(?<![\w-])((?:(?!eyJ)[\w-])*+)eyJ[\w-]{5,}+\.[\w-]{5,}+(?:\.[\w-]*+)?",
+        rf"\1{HIDDEN}",
+    ),
+    (r"\b(bg[tr]_)[\w-]{8,}+", r"\1***"),
     # 32 random bytes in base64: keys of the server, and tokens in mails.
     (rf"(?<![\w-]){_MIXED}[\w-]{{43}}=?(?![\w=-])", HIDDEN),
 )
@@ -81,8 +95,10 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return *text*, not longer than `LONGEST`, with what is or looks secret hidden."""
+        # These first: cut in two, they would not be known.
         if self._known is not None:
-            text = self._known.sub(HIDDEN, text)  # first: cut in two, one would not be known
+            text = self._known.sub(HIDDEN, text)
+        text = _PEM.sub(HIDDEN, text)
         if len(text) > LONGEST:
             half = LONGEST // 2
             text = f"{text[:half]} ... {text[-half:]}"

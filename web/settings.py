@@ -113,6 +113,13 @@ def _server_keys(keys: SecretStr) -> SecretStr:
 
 
 def _page(url: str) -> str:
+    # It goes into mails, where links are ASCII and a line has at most 998 characters.
+    if not re.fullmatch(r"[!-~]{1,500}", url):
+        raise ValueError(
+            "must be a URL of at most 500 ASCII characters without spaces; a host of other letters "
+            "is written in punycode, such as xn--brse-5qa.example, and elsewhere they are written "
+            "as %XX"
+        )
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be a URL that begins with http:// or https://")
@@ -120,8 +127,11 @@ def _page(url: str) -> str:
 
 
 def _sender(sender: str) -> str:
-    if not re.fullmatch(r"[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+", sender):
+    found = re.fullmatch(r"[^<>@\r\n]*<([^<>@\s]+@[^<>@\s]+)>|([^<>@\s]+@[^<>@\s]+)", sender)
+    if found is None:
         raise ValueError("must be an address, such as Bargraph <bars@example.com>")
+    if not (found[1] or found[2]).isascii():
+        raise ValueError("must be an address in ASCII; write its domain in punycode (xn--...)")
     return sender
 
 
@@ -371,7 +381,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Tries to sign in a minute from one address, a tenth of it to one account; "
-        "passwords reset in an hour: a fifth, and a twentieth; 0: no limit",
+        "passwords reset and mails asked for in an hour: a fifth; 0: no limit",
     )
     trusted_proxies: Annotated[
         tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_networks)

@@ -15,6 +15,7 @@ from db.accounts.repositories.credentials import CredentialSecrets
 from market.clock import Clock
 from market.lru import LRU
 from resolvers.identity.checking import Checks
+from resolvers.identity.errands import Errands
 from resolvers.identity.passwords import Passwords
 from resolvers.identity.principal import AccessTokens, Claims, Mailer, Origin, Principal
 from resolvers.identity.rules import Rules
@@ -66,7 +67,10 @@ class Actor(Enum):
 
 
 class Identity:
-    """Everything about who asks. The other functions of this folder take it first."""
+    """Everything about who asks. The other functions of this folder take it first.
+
+    Whoever makes one runs its *errands* too.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Identity:
         self.credential_users = credential_users
         self.told_owners: LRU[str, datetime] = LRU(max_count=_MOST_TOLD)
         """When the owner of an address was told that somebody tried to register with it."""
+        self.errands = Errands()
         self.checks = Checks(accounts, tokens, clock)
         self._clock = clock
 
@@ -133,7 +138,7 @@ class Identity:
             result=result,
             user_id=user_id,
             actor_id=actor_id,
-            target=target,
+            target=clipped(target, 120),
             address=clipped(origin.address, 64),
             request_id=clipped(origin.request_id, 64),
         )

@@ -30,6 +30,8 @@ from schemathesis.graphql import nodes
 from schemathesis.schemas import APIOperation
 
 from schema.build import build_schema
+from schema.node import global_id
+from schema.permissions import NODES
 
 CORE = build_schema().core
 _INTEGERS = st.integers(-(2**60), 2**60) | st.integers(1_759_000_000_000, 1_761_000_000_000)
@@ -61,8 +63,13 @@ LIKELY = {
     "email": ["ada@example.com", "a@b@c", "x\r\nBcc: y@example.com"],
     "scopes": ["READ"],
     "service": ["binance", "alpaca"],
+    "action": ["login", "log\x00in"],
 }
 """Values that lead further in than text at random does, by the name of what takes them."""
+
+
+MADE_UP = [global_id(kind, text) for kind in NODES for text in ("a\x00b", "x\n\u202e", "0" * 300)]
+"""Ids whose form is that of real ones, and which nobody was given."""
 
 
 def operations() -> list[APIOperation]:
@@ -87,6 +94,7 @@ def takes_secrets(operation: APIOperation) -> bool:
 
 def made_likely(document: DocumentNode, draw: st.DrawFn, ids: list[str]) -> DocumentNode:
     """Return *document* with some of its values replaced by likely ones, and *ids* that exist."""
+    ids = [*ids, *MADE_UP]
     likely = {**LIKELY, "id": ids, "credentialId": ids, "userId": ids}
 
     class Replaced(Visitor):

@@ -59,6 +59,26 @@ async def test_a_line_says_who_did_what_from_where(stage: Stage) -> None:
     assert entry.at == stage.identity.now()
 
 
+async def test_a_target_is_kept_as_one_line_of_what_can_be_shown(stage: Stage) -> None:
+    principal = await principal_of(stage)
+    written = "x\nfake line \u202e\0" + "y" * 200
+
+    await note(stage.identity, principal, "start-backfill", origin=ORIGIN, target=written)
+    page = await audit_page(stage.identity, principal, wanted=AuditWanted(), first=1)
+
+    assert targets(page) == ["xfake line " + "y" * 109]
+
+
+@pytest.mark.parametrize("action", ["x" * 61, "login\0", "log\nin", "\u202elogin", "\ud800"])
+async def test_an_action_that_no_line_can_have_is_refused(stage: Stage, action: str) -> None:
+    principal = await principal_of(stage)
+
+    with pytest.raises(BadInput) as raised:
+        await audit_page(stage.identity, principal, wanted=AuditWanted(action=action))
+
+    assert raised.value.field == "filter"
+
+
 async def test_pages_follow_each_other_without_a_line_twice_or_left_out(stage: Stage) -> None:
     principal = await principal_of(stage)
     await noted(stage, principal, 7)

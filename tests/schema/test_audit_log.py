@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -130,6 +133,68 @@ async def test_what_was_refused_is_in_the_log_with_the_reason_and_of_whom(house:
     assert {line["actorId"] for line in await lines(person)} == {id_of(person)}
 
 
+END = "mutation ($id: ID!) { endSession(input: {id: $id}) { __typename } }"
+MADE_UP = ["a\0b", "x\nfake line \u202e", "it may be a secret", "9" * 200]
+"""What nobody is given as the id of anything."""
+
+
+@pytest.mark.parametrize("named", MADE_UP)
+async def test_an_id_that_is_made_up_is_refused_as_ever_and_not_written_down(
+    house: House, named: str
+) -> None:
+    person, admin = await house.person(), await house.person(Role.ADMIN)
+
+    deleted = await person.ask(DELETE, id=global_id("Credential", named))
+    ended = await person.ask(END, id=global_id("UserSession", named))
+    forbidden = await person.ask(CANCEL, id=global_id("Backfill", named))
+    cancelled = await admin.ask(CANCEL, id=global_id("Backfill", named))
+
+    assert deleted.data["deleteCredential"]["__typename"] == "NotFound"
+    assert ended.data["endSession"]["__typename"] == "NotFound"
+    assert forbidden.codes == ["FORBIDDEN"]
+    assert cancelled.data["cancelBackfill"]["__typename"] == "BackfillNotFound"
+    seen = [(line["action"], line["result"], line["target"]) for line in await lines(person)]
+    assert seen[:3] == [
+        ("cancel-backfill", "FORBIDDEN", None),
+        ("end-session", "NOT_FOUND", None),
+        ("delete-credential", "NOT_FOUND", None),
+    ]
+    assert (await lines(admin))[0]["result"] == "BACKFILL_NOT_FOUND"
+
+
+@asynccontextmanager
+async def refusing_lines(url: str, action: str) -> AsyncIterator[None]:
+    """Have the database refuse every line of the log about *action*."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "ALTER TABLE accounts.audit_log ADD CONSTRAINT no_such_lines"
+            f" CHECK (action <> '{action}') NOT VALID"
+        )
+        yield
+    finally:
+        await connection.execute("ALTER TABLE accounts.audit_log DROP CONSTRAINT no_such_lines")
+        await connection.close()
+
+
+async def test_a_refusal_that_cannot_be_written_down_stands_and_the_servers_log_has_it(
+    house: House, own_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = await house.person()
+
+    async with refusing_lines(own_url, "delete-credential"):
+        answer = await person.ask(DELETE, id=global_id("Credential", UUID(int=7).hex))
+    async with refusing_lines(own_url, "start-backfill"):
+        forbidden = await person.ask(START, symbol="BTC/USDT")
+
+    assert answer.data["deleteCredential"]["__typename"] == "NotFound"
+    assert forbidden.codes == ["FORBIDDEN"]
+    told = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert [record.exc_info is not None for record in told] == [True, True]
+    assert re.match(r"error [0-9a-f]{16}: delete-credential .*NOT_FOUND", told[0].getMessage())
+    assert re.match(r"error [0-9a-f]{16}: start-backfill .*FORBIDDEN", told[1].getMessage())
+
+
 async def test_what_a_stranger_tried_is_for_admins_to_see(house: House) -> None:
     admin = await house.person(Role.ADMIN)
 
@@ -181,6 +246,7 @@ async def test_others_lines_are_for_admins(house: House, role: Role) -> None:
         {"first": -1},
         {"filter": {"userId": "nonsense"}},
         {"filter": {"action": "x" * 61}},
+        {"filter": {"action": "a\0"}},
     ],
 )
 async def test_what_cannot_be_asked_is_refused(house: House, variables: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from market.clock import FixedClock
+from resolvers.identity.letters import api_token_created
 from resolvers.identity.principal import Mail
 from tests.accounts import START_MS
 from tests.web.live.stage import until
@@ -40,13 +41,17 @@ async def posting(delivery: Delivery):
 class SmtpServer:
     """A mail server of one client at a time, that refuses *refusals* mails before it takes one.
 
-    It answers *rcpt* to a recipient whose name begins with "late".
+    It answers *rcpt* to a recipient whose name begins with "late", and takes more than ASCII if it
+    is *eight_bit*.
     """
 
-    def __init__(self, *, refusals: int = 0, code: int = 451, rcpt: int = 250) -> None:
+    def __init__(
+        self, *, refusals: int = 0, code: int = 451, rcpt: int = 250, eight_bit: bool = False
+    ) -> None:
         self.refusals = refusals
         self.code = code
         self.rcpt = rcpt
+        self.offers = b"250-8BITMIME\r\n" if eight_bit else b""
         self.taken: list[bytes] = []
         self.refused: list[bytes] = []
         self.said: list[bytes] = []
@@ -57,7 +62,7 @@ class SmtpServer:
             self.said.append(line)
             word = line.strip().upper().partition(b" ")[0]
             if word == b"EHLO":
-                writer.write(b"250-test\r\n250 AUTH PLAIN\r\n")
+                writer.write(b"250-test\r\n" + self.offers + b"250 AUTH PLAIN\r\n")
             elif word == b"DATA":
                 writer.write(b"354 go on\r\n")
                 message = await reader.readuntil(b"\r\n.\r\n")
@@ -102,6 +107,21 @@ async def test_a_mail_reaches_the_server_as_it_was_written() -> None:
     assert message["From"] == "Bargraph <bars@example.com>"
     assert message["Auto-Submitted"] == "auto-generated"
     assert f"#token={TOKEN}" in message.get_content()
+
+
+@pytest.mark.parametrize("eight_bit", [False, True])
+async def test_a_mail_in_other_letters_reaches_every_server_whole(eight_bit: bool) -> None:
+    server = SmtpServer(eight_bit=eight_bit)
+    async with smtp(server) as url, posting(SmtpDelivery(url)) as post:
+        post.post(api_token_created("ada@example.com", "café 株価"))
+        post.post(LETTER)
+        await post.drain(5)
+
+    warning, other = server.taken
+    told = email.message_from_bytes(warning, policy=email.policy.default).get_content()
+    assert "café 株価" in told.splitlines()
+    assert f"#token={TOKEN}".encode() in other
+    assert eight_bit is not warning.isascii()
 
 
 async def test_a_mail_not_taken_at_first_is_sent_again_and_the_log_quotes_nothing(
@@ -239,6 +259,21 @@ async def test_without_a_server_a_mail_is_written_for_its_owner_and_the_log_says
     assert str(path) in caplog.text
     assert TOKEN not in caplog.text
     assert "ada" not in caplog.text
+
+
+async def test_a_link_beside_other_letters_stays_in_one_piece_for_whoever_reads_the_file(
+    tmp_path: Path,
+) -> None:
+    link = f"https://bars.example/reset-password#token={'aB3=' * 30}"
+    async with posting(FolderDelivery(tmp_path)) as post:
+        post.post(Mail("ada@example.com", "Größe", SecretStr(f"Für café:\n\n{link}\n")))
+        await post.drain(5)
+
+    (path,) = tmp_path.iterdir()
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert f"\n{link}\n" in path.read_text(encoding="utf-8")
+    assert message["Subject"] == "Größe"
+    assert message.get_content() == f"Für café:\n\n{link}\n"
 
 
 async def test_the_folder_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

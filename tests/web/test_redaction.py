@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterable, Iterator
+from re import _parser
+from typing import Any
 
 import orjson
 import pytest
@@ -14,9 +17,11 @@ from pydantic import BaseModel, SecretStr
 
 from resolvers.identity.tokens import RefreshToken, new_api_token
 from tests.accounts import NOW
+from web import redaction
 from web.redaction import LONGEST, Redaction, is_secret, secrets_of
 
 SECRET = "hunter2-AbCdEf"
+PEM = f"-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n{SECRET}\n-----END EC PRIVATE KEY-----"
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJl"
 
 
@@ -36,11 +41,67 @@ JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJl"
         f"Credential(key='{SECRET}', secret='{SECRET}')",
         f"totp={SECRET}",
         f"the key: {SECRET}",
-        f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+        PEM,
+        f'{{"secret": "{PEM}", "name": "ada"}}',
+        f"secret={PEM}",
+        repr({"private_key": PEM}),
+        json.dumps({"secret": PEM}),
+        PEM.replace("EC PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
+        "-----BEGIN PRIVATE KEY-----\n" + f"{'A' * 64}\n" * 200 + SECRET,
+        "x" * (LONGEST // 2 - 40) + PEM + "y" * LONGEST,
+        json.dumps({"secret": f'ab"cd{SECRET}'}),
+        json.dumps(json.dumps({"secret": f'ab"cd\\{SECRET}'})),
+        json.dumps(json.dumps(json.dumps({"secret": f'ab"cd{SECRET}'}))),
+        repr(json.dumps({"secret": f'ab"cd{SECRET}'})),
+        repr({"secret": f"ab'c\"d{SECRET}"}),
+        json.dumps({"password": "ab\\", "secret": SECRET}),
+        f"password=u'{SECRET}'",
+        f"OK-ACCESS-SIGN: {SECRET}==",
+        f"https://venue.example/order?apiSign={SECRET}&limit=5",
+        json.dumps({"sign": SECRET}),
+        f"(b'X-BAPI-SIGN', b'{SECRET}')",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_in_any_text(text):
     assert SECRET not in Redaction().text(text)
+
+
+NASTY = st.text("\"'\\\n,:{}ab", max_size=8)
+
+
+@given(
+    before=NASTY,
+    after=NASTY,
+    name=st.sampled_from(["secret", "apiKey", "sign"]),
+    quoting=st.lists(st.sampled_from([json.dumps, repr]), min_size=1, max_size=3),
+)
+def test_a_value_in_quotes_is_hidden_to_its_end_whatever_it_holds_and_whatever_quotes_it(
+    before, after, name, quoting
+):
+    text = {"id": 1, name: f"{before}{SECRET}{after}", "more": "told"}
+    for quote in quoting:
+        text = quote(text)
+
+    assert SECRET not in Redaction().text(text)
+
+
+def repetitions(parsed: Iterable[Any]) -> Iterator[tuple[object, int]]:
+    """Yield the kind of each repetition in a parsed pattern, and how long it may be."""
+    for each in parsed:
+        if isinstance(each, tuple) and len(each) == 2 and "REPEAT" in str(each[0]):
+            kind, (_, most, inner) = each
+            yield kind, most
+            yield from repetitions(inner)
+        elif isinstance(each, list | tuple | _parser.SubPattern):
+            yield from repetitions(each)
+
+
+@pytest.mark.parametrize("pattern", [redaction._PEM, *(shape for shape, _ in redaction._COMPILED)])
+def test_no_shape_goes_back_over_what_may_be_long(pattern):
+    found = set(repetitions(_parser.parse(pattern.pattern, pattern.flags & re.IGNORECASE)))
+
+    assert found
+    assert {str(kind) for kind, most in found if most > 50} <= {"POSSESSIVE_REPEAT"}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +140,7 @@ def test_32_random_bytes_in_base64_are_known_by_their_shape(secret):
         "error 0123456789abcdef at ['login']",
         "GET /graphql: 200 in 3.1 ms",
         "a digest: " + "0123456789abcdef" * 4,
+        "design: 3, signed: yes, assign=4",
     ],
 )
 def test_what_is_no_secret_is_left_as_it_is(text):
@@ -107,7 +169,17 @@ def test_settings_give_their_secrets_whole_and_in_parts():
 
 
 @pytest.mark.parametrize(
-    "name", ["password", "newPassword", "apiKey", "API_KEY", "x-api-key", "totp", "DATABASE_DSN"]
+    "name",
+    [
+        "password",
+        "newPassword",
+        "apiKey",
+        "API_KEY",
+        "x-api-key",
+        "totp",
+        "DATABASE_DSN",
+        "apiSign",
+    ],
 )
 def test_a_value_is_hidden_by_its_name(name):
     hidden = Redaction()(None, "", {"event": "x", name: SECRET, "in": [{name: {"a": SECRET}}]})
@@ -116,7 +188,9 @@ def test_a_value_is_hidden_by_its_name(name):
     assert SECRET not in json.dumps(hidden)
 
 
-@pytest.mark.parametrize("name", ["request_id", "event", "monkey", "author", "symbol", "tokenless"])
+@pytest.mark.parametrize(
+    "name", ["request_id", "event", "monkey", "author", "symbol", "tokenless", "signal"]
+)
 def test_other_names_hide_nothing(name):
     assert Redaction()(None, "", {name: "told"}) == {name: "told"}
 

@@ -178,6 +178,23 @@ def test_the_urls_of_real_servers_are_accepted(monkeypatch, url):
     assert settings.database_url.get_secret_value() == url
 
 
+@pytest.mark.parametrize(
+    "url", ["https://börse.example", "https://h/börse", "https://h/a b", f"https://h/{'x' * 500}"]
+)
+def test_a_page_that_no_mail_could_name_is_refused_with_how_to_write_it(monkeypatch, url):
+    monkeypatch.setenv("PUBLIC_URL", url)
+
+    with pytest.raises(WrongSettings, match=r"^PUBLIC_URL=.*punycode, such as xn--"):
+        load_settings()
+
+
+@pytest.mark.parametrize("url", ["https://xn--brse-5qa.example/", "https://h:8443/b%C3%B6rse"])
+def test_a_page_of_other_letters_is_accepted_in_ascii(monkeypatch, url):
+    monkeypatch.setenv("PUBLIC_URL", url)
+
+    assert load_settings().public_url == url.rstrip("/")
+
+
 def test_a_file_gives_settings_and_the_environment_wins(monkeypatch):
     Path(".env").write_text("PORT=9001\nMAX_BARS=77\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("PORT", "9002")

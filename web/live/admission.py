@@ -71,10 +71,14 @@ class Admission:
         self._empty.set()
         self.closed = False
 
-    def check(self, asked: HTTPConnection) -> None:
-        """Raise the `RequestRefused` that keeps *asked* out, if any does."""
+    def check_open(self) -> None:
+        """Raise `GoingAway` where nobody is let in any more."""
         if self.closed:
             raise GoingAway
+
+    def check(self, asked: HTTPConnection) -> None:
+        """Raise the `RequestRefused` that keeps *asked* out, if any does."""
+        self.check_open()
         if not self._origins.allows(asked.headers.get("origin"), asked.headers.get("host")):
             raise ForeignOrigin("Pages of this origin may not connect.")
         if self._open >= self._most:
@@ -86,7 +90,10 @@ class Admission:
 
     @contextmanager
     def enter(self, asked: HTTPConnection) -> Iterator[None]:
-        """Count *asked* as long as it lasts."""
+        """Count *asked*, which `check` let pass, as long as it lasts.
+
+        Nothing may be waited for between the two, or of many at once more get in than may.
+        """
         address = self._address(asked)
         self._open += 1
         self._by_address[address] += 1

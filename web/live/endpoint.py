@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -73,14 +73,17 @@ class Live:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = HTTPConnection(scope)
         await receive()  # websocket.connect
-        try:
-            self._admission.check(asked)
-            if self._gate is not None:
-                await self._gate.opened(self._caller(asked))
-        except RequestRefused as refusal:
-            await _refuse(refusal, scope, receive, send)
-            return
-        with self._admission.enter(asked):
+        with ExitStack() as stack:
+            try:
+                self._admission.check(asked)
+                stack.enter_context(self._admission.enter(asked))
+                if self._gate is not None:
+                    await self._gate.opened(self._caller(asked))
+                self._admission.check_open()  # it may have been shut meanwhile
+            except RequestRefused as refusal:
+                stack.close()
+                await _refuse(refusal, scope, receive, send)
+                return
             await self._connect(asked, scope, receive, send)
 
     async def _connect(

@@ -43,7 +43,7 @@ WRONG = {
     "registration": (["anybody", "OPEN"], "'open', 'invitation' or 'closed'"),
     "public_url": (["bars.example.com", "ftp://h", "https://h/?a=b"], "https://"),
     "smtp_url": (["mail.example.com", "http://h", "smtp://h:x"], "smtp://|port"),
-    "mail_from": (["nobody", "a@b@c", "two words@h"], "address"),
+    "mail_from": (["nobody", "a@b@c", "two words@h", "bars@börse.example"], "address"),
     "audit_retention": (["29", "0", "40000", "long"], "at least 30, at most 36500"),
     "password_hashes": (["0", "65", "two"], "at least 1, at most 64"),
     "alpaca_key_id": (["two words", "\u00e9", "x" * 201], "without spaces"),

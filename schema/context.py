@@ -58,14 +58,17 @@ class Shared:
 
 
 class Attempts(Protocol):
-    """Counts tries at what only its owner should know, by the account they are for."""
+    """Counts tries at what only its owner should know, by the name they are for, and mails."""
 
     async def login(self, name: str) -> None:
         """Raises `RateLimited`."""
         ...
 
-    async def password_reset(self, email: str) -> None:
-        """Raises `RateLimited`."""
+    async def mail_elsewhere(self, address: str) -> None:
+        """Count a mail that a user sends to an address that is not theirs yet.
+
+        Raises `RateLimited`.
+        """
         ...
 
 
@@ -75,7 +78,7 @@ class Uncounted:
     async def login(self, name: str) -> None:
         pass
 
-    async def password_reset(self, email: str) -> None:
+    async def mail_elsewhere(self, address: str) -> None:
         pass
 
 

@@ -30,6 +30,7 @@ from resolvers.identity.passwords import Passwords
 from resolvers.identity.principal import Mail, Origin, Principal, SignedIn
 from resolvers.identity.rules import Rules
 from resolvers.identity.signing_in import begin_session, login
+from web.background import Background
 from web.tokens import JwtTokens
 
 NOW = datetime(2026, 11, 20, 12, 30, 15, 123456, tzinfo=UTC)
@@ -227,6 +228,10 @@ class Stage:
     venue: FakeVenue
     users: FakeUsers
 
+    async def done(self) -> None:
+        """Return when what was asked for is done, which may be after the answer."""
+        await self.identity.errands.done()
+
     def later(self, seconds: float) -> None:
         self.clock.at += int(seconds * 1000)
 
@@ -268,7 +273,8 @@ async def staged(
         probe=venue,
         credential_users=[users],
     )
-    try:
-        yield Stage(identity, clock, mailbox, venue, users)
-    finally:
-        await identity.aclose()
+    async with Background().running(identity.errands.run(), name="errands"):
+        try:
+            yield Stage(identity, clock, mailbox, venue, users)
+        finally:
+            await identity.aclose()

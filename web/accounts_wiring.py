@@ -45,6 +45,8 @@ TOKEN_FILE = "token.keys"  # noqa: S105 - the name of a file
 _MAIL_FOLDER = "mail"
 _MAIL_SECONDS = 5.0
 """How long mails on their way may keep a process from ending."""
+_ERRAND_SECONDS = 5.0
+"""How long what was asked for may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,11 @@ async def open_accounts(
         )
         await stack.enter_async_context(background.running(post.run(), name="mail"))
         stack.push_async_callback(post.drain, _MAIL_SECONDS)
+        await stack.enter_async_context(
+            background.running(identity.errands.run(), name="errands of accounts")
+        )
+        # Before the mails: some of them are written by errands.
+        stack.push_async_callback(identity.errands.drain, _ERRAND_SECONDS)
         yield AccountsParts(identity, engine, ring)
 
 

@@ -176,7 +176,11 @@ class Door:
 
 
 class AccountAttempts:
-    """`Attempts` that *gate* counts, by the name that was typed, whether anybody has it or not."""
+    """`Attempts` that *gate* counts, by the name that was typed, whether anybody has it or not.
+
+    An account has two names, and each has half of what the account may be tried. Were they counted
+    as one, whoever uses up one of them would learn which other is of the same account.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -184,5 +188,5 @@ class AccountAttempts:
     async def login(self, name: str) -> None:
         await self._gate.guesses(Group.LOGIN, name)
 
-    async def password_reset(self, email: str) -> None:
-        await self._gate.guesses(Group.PASSWORD_RESET, email)
+    async def mail_elsewhere(self, address: str) -> None:
+        await self._gate.guesses(Group.PASSWORD_RESET, address)

@@ -10,11 +10,13 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
+from db.accounts.accounts import Transaction
 from db.accounts.permissions import Permission
 from db.accounts.repositories.one_time import SOONEST_AGAIN
-from db.accounts.repositories.users import name_key
+from db.accounts.repositories.users import User, name_key
 from market.errors import BadInput
 from resolvers.identity import letters
+from resolvers.identity.asked_mails import ask_for_mail
 from resolvers.identity.checked import checked_email
 from resolvers.identity.failures import TokenInvalid, TooSoon
 from resolvers.identity.identity import Identity
@@ -53,24 +55,13 @@ async def verify_email(identity: Identity, token: SecretStr, *, origin: Origin) 
 async def request_verification(identity: Identity, email: str, *, origin: Origin) -> None:
     """Send the mail of a registration once more; the same answer for every address.
 
-    At most one a minute goes to one address. Raises `BadInput`.
+    At most one a minute and five an hour go to one user. Raises `BadInput`.
     """
-    checked_email(email)
-    now, token = identity.now(), new_token()
-    async with identity.accounts.transaction() as transaction:
-        user = await transaction.users.named(email)
-        await transaction.audit.add(
-            identity.entry(
-                "request-verification",
-                origin,
-                user_id=None if user is None else user.id,
-                # Whoever asked did not prove to be anybody.
-                result="asked",
-            )
-        )
-        if user is None or user.email_verified_at is not None:
-            return
-        await transaction.users.find(user.id, lock=True)
+
+    async def write(transaction: Transaction, user: User) -> Mail | None:
+        if user.email_verified_at is not None:
+            return None
+        now, token = identity.now(), new_token()
         kept = await transaction.one_time.keep_verification(
             user.id,
             digest_of(token.get_secret_value()),
@@ -78,8 +69,11 @@ async def request_verification(identity: Identity, email: str, *, origin: Origin
             at=now,
             expires_at=now + identity.rules.verification,
         )
-    if kept:
-        identity.mailer.post(letters.verification(user.email, identity.rules.public_url, token))
+        if not kept:
+            return None
+        return letters.verification(user.email, identity.rules.public_url, token)
+
+    await ask_for_mail(identity, email, write, action="request-verification", origin=origin)
 
 
 async def change_email(

@@ -1,4 +1,4 @@
-"""What admins do about others: invite, give roles, shut out and let in again; who did what.
+"""What admins do about others: invite, give roles, shut out, let in again, turn codes off.
 
 *actor* None stands for whoever is at the server's machine and runs a command.
 """
@@ -14,7 +14,7 @@ from db.accounts.repositories.one_time import Invitation
 from db.accounts.repositories.users import User, name_key
 from resolvers.identity import letters
 from resolvers.identity.checked import checked_email
-from resolvers.identity.failures import LastAdmin
+from resolvers.identity.failures import LastAdmin, SecondFactorOff
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin, Principal
 from resolvers.identity.tokens import digest_of, new_token
@@ -119,6 +119,34 @@ async def set_disabled(
             )
         )
     identity.checks.forget(user.id)
+    return user
+
+
+async def turn_off_codes(
+    identity: Identity, actor: Principal | None, username: str, *, origin: Origin
+) -> User:
+    """Let a user sign in by the password alone, who lost their phone and all recovery codes.
+
+    Their sessions end, and they are told by mail: whoever asked for it may not have been they.
+    Raises `NotFound`, `SecondFactorOff`, `Forbidden`.
+    """
+    _check(actor)
+    async with identity.accounts.transaction() as transaction:
+        user = await _locked(transaction, username)
+        if not await transaction.one_time_codes.is_on(user.id):
+            raise SecondFactorOff
+        await transaction.one_time_codes.delete(user.id)
+        await transaction.sessions.end_all(user.id)
+        await transaction.audit.add(
+            identity.entry(
+                "second-factor.off",
+                origin,
+                user_id=user.id,
+                actor_id=None if actor is None else actor.user_id,
+            )
+        )
+    identity.checks.forget(user.id)
+    identity.mailer.post(letters.codes_turned_off(user.email, identity.rules.public_url))
     return user
 
 

@@ -8,11 +8,11 @@ from db.accounts.accounts import Transaction
 from db.accounts.permissions import Permission
 from db.accounts.repositories.users import User
 from resolvers.identity import letters
-from resolvers.identity.checked import checked_email
+from resolvers.identity.asked_mails import ask_for_mail
 from resolvers.identity.failures import TokenInvalid, Unauthenticated
 from resolvers.identity.identity import Identity
 from resolvers.identity.passwords import checked_password
-from resolvers.identity.principal import AccessToken, Origin, Principal
+from resolvers.identity.principal import AccessToken, Mail, Origin, Principal
 from resolvers.identity.proving import guesses_noted, locked_as_proved, prove_password
 from resolvers.identity.tokens import digest_of, new_token
 
@@ -52,32 +52,24 @@ async def change_password(
 async def request_password_reset(identity: Identity, email: str, *, origin: Origin) -> None:
     """Send a mail that lets its reader set a password; the same answer for every address.
 
-    At most one a minute goes to one address. Raises `BadInput`.
+    At most one a minute and five an hour go to one user. Raises `BadInput`.
     """
-    checked_email(email)
-    now, token = identity.now(), new_token()
-    kept = False
-    async with identity.accounts.transaction() as transaction:
-        user = await transaction.users.named(email)
-        if user is not None and user.disabled_at is None:
-            await transaction.users.find(user.id, lock=True)
-            kept = await transaction.one_time.keep_reset(
-                user.id,
-                digest_of(token.get_secret_value()),
-                at=now,
-                expires_at=now + identity.rules.mailed_token,
-            )
-        await transaction.audit.add(
-            identity.entry(
-                "request-password-reset",
-                origin,
-                user_id=None if user is None else user.id,
-                # Whoever asked did not prove to be anybody.
-                result="asked",
-            )
+
+    async def write(transaction: Transaction, user: User) -> Mail | None:
+        if user.disabled_at is not None:
+            return None
+        now, token = identity.now(), new_token()
+        kept = await transaction.one_time.keep_reset(
+            user.id,
+            digest_of(token.get_secret_value()),
+            at=now,
+            expires_at=now + identity.rules.mailed_token,
         )
-    if user is not None and kept:
-        identity.mailer.post(letters.password_reset(user.email, identity.rules.public_url, token))
+        if not kept:
+            return None
+        return letters.password_reset(user.email, identity.rules.public_url, token)
+
+    await ask_for_mail(identity, email, write, action="request-password-reset", origin=origin)
 
 
 async def reset_password(

@@ -26,6 +26,15 @@ class LoginFailed(BargraphError):
         super().__init__("Name or password are wrong.")
 
 
+class NoSession(BargraphError):
+    """Whoever signs out came by an API token, which belongs to no session."""
+
+    code: ClassVar[str] = "NO_SESSION"
+
+    def __init__(self) -> None:
+        super().__init__("An API token has no session to end. Revoke it instead.")
+
+
 class CodeNeeded(BargraphError):
     """The password is right, and the account wants a one-time code besides."""
 
@@ -132,6 +141,15 @@ class SecondFactorOn(BargraphError):
 
     def __init__(self) -> None:
         super().__init__("One-time codes are on already.")
+
+
+class SecondFactorOff(BargraphError):
+    """There are no one-time codes to turn off."""
+
+    code: ClassVar[str] = "SECOND_FACTOR_OFF"
+
+    def __init__(self) -> None:
+        super().__init__("One-time codes are not on.")
 
 
 class LastAdmin(BargraphError):

@@ -102,6 +102,31 @@ def codes_guessed(to: str, public_url: str) -> Mail:
     )
 
 
+def codes_turned_on(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "One-time codes are on",
+        SecretStr(
+            "Whoever signs in to your account at Bargraph needs a one-time code from now on.\n\n"
+            "If it was not you who turned that on, set a new password at once, and let whoever\n"
+            f"runs the server turn it off:\n\n{public_url}/forgotten\n"
+        ),
+    )
+
+
+def codes_turned_off(to: str, public_url: str) -> Mail:
+    return Mail(
+        to,
+        "One-time codes are off",
+        SecretStr(
+            "Your account at Bargraph asks for no one-time codes any more: whoever has the\n"
+            "password can sign in.\n\n"
+            "If you did not want that, set a new password at once, and turn them on again:\n\n"
+            f"{public_url}/forgotten\n"
+        ),
+    )
+
+
 def api_token_created(to: str, name: str) -> Mail:
     return Mail(
         to,

@@ -29,4 +29,4 @@ class Rules:
     verification: timedelta = timedelta(days=2)
     invitation: timedelta = timedelta(days=7)
     two_tabs: timedelta = timedelta(seconds=10)
-    """How long a refresh token that was used gives its successor again."""
+    """How long a refresh token that was used gives its successor again, and that one itself."""

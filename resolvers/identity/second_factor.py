@@ -14,7 +14,14 @@ from pydantic import SecretStr
 
 from db.accounts.accounts import Transaction
 from db.accounts.permissions import Permission
-from resolvers.identity.failures import CodeNeeded, SecondFactorOn, TooManyCodes, WrongCode
+from resolvers.identity import letters
+from resolvers.identity.failures import (
+    CodeNeeded,
+    SecondFactorOn,
+    TooManyCodes,
+    Unauthenticated,
+    WrongCode,
+)
 from resolvers.identity.identity import Identity
 from resolvers.identity.principal import Origin, Principal
 from resolvers.identity.proving import guesses_noted, locked_as_proved, prove_password
@@ -75,7 +82,8 @@ async def confirm(
 ) -> tuple[SecretStr, ...]:
     """Turn codes on, and return recovery codes, each good for one login without a phone.
 
-    They are shown now and never again. Raises `WrongCode`, `SecondFactorOn`, `Forbidden`.
+    They are shown now and never again; the owner is told by mail that codes are on. Raises
+    `WrongCode`, `SecondFactorOn`, `Forbidden`, `Unauthenticated`.
     """
     principal.check(Permission.ACCOUNT_CHANGE)
     now, user_id, action = identity.now(), principal.user_id, "second-factor.on"
@@ -83,6 +91,9 @@ async def confirm(
         guesses_noted(identity, principal, action, origin=origin),
         identity.accounts.transaction() as transaction,
     ):
+        user = await transaction.users.find(user_id, lock=True)
+        if user is None:
+            raise Unauthenticated
         shared = await transaction.one_time_codes.locked(user_id)
         if shared is None:
             raise WrongCode
@@ -98,13 +109,14 @@ async def confirm(
             user_id, [digest_of(_folded(each.get_secret_value())) for each in codes]
         )
         await transaction.audit.add(identity.entry(action, origin, user_id=user_id))
+    identity.mailer.post(letters.codes_turned_on(user.email, identity.rules.public_url))
     return codes
 
 
 async def turn_off(
     identity: Identity, principal: Principal, password: SecretStr, code: str, *, origin: Origin
 ) -> None:
-    """Ask for no codes any more.
+    """Ask for no codes any more, and tell the owner by mail.
 
     Raises `WrongPassword`, `WrongCode`, `TooManyCodes`, `Forbidden`.
     """
@@ -117,6 +129,7 @@ async def turn_off(
             await check_code(transaction, user.id, code, at=identity.now())
             await transaction.one_time_codes.delete(user.id)
             await transaction.audit.add(identity.entry(action, origin, user_id=user.id))
+    identity.mailer.post(letters.codes_turned_off(user.email, identity.rules.public_url))
 
 
 async def state_of(identity: Identity, principal: Principal) -> SecondFactorState:

@@ -2,8 +2,10 @@
 
 A session is a family of refresh tokens that follow one another. Each works once. One that comes
 back after its successor was given was copied by somebody: the whole family ends. For `two_tabs`
-(10 s) it gives the same successor again instead, since two tabs of one browser refresh at once, and
-answers get lost.
+(10 s) it gives the same successor again instead, since tabs of one browser refresh at once, and
+answers get lost. For as long the successor gives itself and not the next one: else a further tab,
+which is a moment late, would show a token two steps old. So whoever shows what was the newest
+within the last 10 s goes on.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from resolvers.identity.failures import (
     CodeNeeded,
     EmailNotVerified,
     LoginFailed,
+    NoSession,
     TooManyCodes,
     Unauthenticated,
     WrongCode,
@@ -131,7 +134,11 @@ async def begin_session(
 
 
 async def refresh(identity: Identity, token: SecretStr, *, origin: Origin) -> SignedIn:
-    """Give the next refresh token for *token*, and an access token. Raises `Unauthenticated`."""
+    """Give an access token, and the refresh token to show next. Raises `Unauthenticated`.
+
+    That is the one that follows *token*, or *token* itself while it is the newest and younger than
+    `two_tabs`.
+    """
     presented = RefreshToken.read(token.get_secret_value())
     if presented is None:
         raise Unauthenticated
@@ -156,9 +163,14 @@ async def _refreshed(
     if session.ends_at <= now or user is None or user.disabled_at is not None:
         await transaction.sessions.end(session.id)
         return session.user_id
+    is_fresh = (
+        session.previous_hash is not None and now - session.rotated_at <= identity.rules.two_tabs
+    )
     if hmac.compare_digest(presented.digest, session.token_hash):
+        if is_fresh:
+            return _signed_in(identity, user, session.id, presented, session.ends_at)
         return await _rotated(identity, transaction, session, user, presented)
-    if _is_the_other_tab(identity, session, presented, now):
+    if is_fresh and _is_the_one_before(session, presented):
         assert session.salt is not None
         following = presented.next(session.salt)
         return _signed_in(identity, user, session.id, following, session.ends_at)
@@ -169,13 +181,9 @@ async def _refreshed(
     return session.user_id
 
 
-def _is_the_other_tab(
-    identity: Identity, session: Session, presented: RefreshToken, now: datetime
-) -> bool:
-    return (
-        session.previous_hash is not None
-        and hmac.compare_digest(presented.digest, session.previous_hash)
-        and now - session.rotated_at <= identity.rules.two_tabs
+def _is_the_one_before(session: Session, presented: RefreshToken) -> bool:
+    return session.previous_hash is not None and hmac.compare_digest(
+        presented.digest, session.previous_hash
     )
 
 
@@ -211,9 +219,12 @@ def _signed_in(
 
 
 async def logout(identity: Identity, principal: Principal, *, origin: Origin) -> None:
-    """End the session that the principal's access token belongs to; its tokens end with it."""
+    """End the session that the principal's access token belongs to; its tokens end with it.
+
+    Raises `NoSession` for an API token, which is revoked instead.
+    """
     if principal.claims.session_id is None:
-        return  # an API token has no session; it is revoked instead
+        raise NoSession
     async with identity.accounts.transaction() as transaction:
         await transaction.sessions.end(principal.claims.session_id)
         await transaction.audit.add(identity.entry("logout", origin, user_id=principal.user_id))

@@ -86,7 +86,6 @@ class AddressMutations:
         input: Annotated[RequestVerificationInput, strawberry.argument(description="Where to.")],
     ) -> RequestVerificationResult:
         context = info.context
-        await context.attempts.password_reset(input.email)
         try:
             await request_verification(context.shared.identity, input.email, origin=context.origin)
         except BargraphError as failure:
@@ -104,7 +103,7 @@ class AddressMutations:
     ) -> ChangeEmailResult:
         context = info.context
         principal = await guessing(context)
-        await context.attempts.password_reset(input.email)
+        await context.attempts.mail_elsewhere(input.email)
         try:
             await change_email(
                 context.shared.identity,

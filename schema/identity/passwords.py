@@ -102,7 +102,6 @@ class PasswordMutations:
         input: Annotated[RequestPasswordResetInput, strawberry.argument(description="Whose.")],
     ) -> RequestPasswordResetResult:
         context = info.context
-        await context.attempts.password_reset(input.email)
         try:
             await request_password_reset(
                 context.shared.identity, input.email, origin=context.origin

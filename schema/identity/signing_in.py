@@ -9,7 +9,7 @@ import strawberry
 from pydantic import SecretStr
 
 from market.errors import BadInput, BargraphError
-from resolvers.identity.failures import LoginFailed, Unauthenticated, WeakPassword
+from resolvers.identity.failures import LoginFailed, NoSession, Unauthenticated, WeakPassword
 from resolvers.identity.principal import SignedIn
 from resolvers.identity.profile import me
 from resolvers.identity.signing_in import login, logout, logout_by_refresh_token, refresh
@@ -136,8 +136,8 @@ class SigningInMutations:
         return _signed_in(context, signed_in, in_cookie=in_cookie)
 
     @strawberry.mutation(
-        description="Go on with a session: each refresh token gives the next one, once. Send no "
-        "access token along that is over."
+        description="Go on with a session: each refresh token gives the next one, once, and within "
+        "ten seconds the same again. Send no access token along that is over."
     )
     async def refresh(
         self,
@@ -156,7 +156,10 @@ class SigningInMutations:
             return _session_over()
         return _signed_in(context, signed_in, in_cookie=input.refresh_token is None)
 
-    @strawberry.mutation(description="End a session, and forget the cookie if there is one.")
+    @strawberry.mutation(
+        description="End a session, and forget the cookie if there is one. An API token has no "
+        "session, so the answer is `SessionOver`; `revokeApiToken` ends it."
+    )
     async def logout(
         self,
         info: Info,
@@ -169,10 +172,14 @@ class SigningInMutations:
             context.cookie.dropped = True
         if principal is None and token is None:
             return _session_over()
-        if principal is not None:
-            await logout(identity, principal, origin=context.origin)
         if token is not None:
             await logout_by_refresh_token(identity, token, origin=context.origin)
+        if principal is not None:
+            try:
+                await logout(identity, principal, origin=context.origin)
+            except NoSession as failure:
+                if token is None:
+                    return SessionOverType(code=failure.code, message=str(failure))
         return LoggedOut(ended=True)
 
 

@@ -195,6 +195,28 @@ async def test_whoever_signs_out_is_out(api: Api, by: str) -> None:
     assert over.data["refresh"]["__typename"] == "SessionOver"
 
 
+async def test_whoever_signs_out_by_an_api_token_is_told_that_it_goes_on(api: Api) -> None:
+    headers = await member(api)
+    made = (await ask(api, CREATE, headers, input=TOKEN)).data["createApiToken"]["token"]
+    out = """mutation L($input: LogoutInput!) {
+      logout(input: $input) { __typename ... on SessionOver { code message } }
+    }"""
+
+    alone = await ask(api, out, bearer(made), input={})
+    me = await ask(api, ME, bearer(made))
+    cookie, signed_in = await kept(api)
+    with_cookie = await ask(api, out, {**bearer(made), **cookie, **HERE}, input={})
+
+    assert alone.data["logout"] == {
+        "__typename": "SessionOver",
+        "code": "NO_SESSION",
+        "message": "An API token has no session to end. Revoke it instead.",
+    }
+    assert me.data["me"]
+    assert with_cookie.data["logout"] == {"__typename": "LoggedOut"}
+    assert (await ask(api, ME, bearer(signed_in["accessToken"]))).status == 401
+
+
 async def test_a_profile_changes_where_it_is_told_to(api: Api) -> None:
     headers = await bearer_of(api.wired.shared.identity)
     change = """mutation U($input: UpdateProfileInput!) {
@@ -299,7 +321,7 @@ async def test_a_new_role_counts_at_the_next_request(api: Api) -> None:
 async def test_tries_at_one_account_are_limited_wherever_they_come_from(
     embedded: EmbeddedServers, own_url: str, folder: Path
 ) -> None:
-    settings = {"rate_logins": 20, "trusted_proxies": ("127.0.0.1",)}
+    settings = {"rate_logins": 40, "trusted_proxies": ("127.0.0.1",)}
     async with identity_api(embedded, own_url, folder, **settings) as api:
 
         async def tried(name: str, address: str) -> httpx.Response:
@@ -319,14 +341,54 @@ async def test_tries_at_one_account_are_limited_wherever_they_come_from(
     assert other.json()["data"]["login"]["__typename"] == "LoginFailed"
 
 
-async def test_mails_to_one_address_are_limited_too(
+async def test_an_account_is_tried_no_more_often_by_both_its_names_than_it_may_be(
     embedded: EmbeddedServers, own_url: str, folder: Path
 ) -> None:
-    request = (
-        'mutation { requestPasswordReset(input: {email: "nobody@example.com"}) { __typename } }'
-    )
     async with identity_api(embedded, own_url, folder, rate_logins=40) as api:
-        statuses = [(await post(api, request)).status_code for _ in range(3)]
+        user = await added(api.wired.shared.identity.accounts)
+        answers = [
+            await post(api, LOGIN, input={"username": name, "password": "wrong"})
+            for _ in range(5)
+            for name in (user.username, user.email, user.username.upper(), user.email.upper())
+        ]
+
+    tried = [answer for answer in answers if answer.status_code == 200]
+    assert len(tried) == 4  # a tenth of what one address may try
+    assert {answer.json()["data"]["login"]["__typename"] for answer in tried} == {"LoginFailed"}
+
+
+@pytest.mark.parametrize("mutation", ["requestPasswordReset", "requestVerification"])
+async def test_nobody_keeps_another_from_asking_for_a_mail(
+    embedded: EmbeddedServers, own_url: str, folder: Path, mutation: str
+) -> None:
+    request = f"""mutation R($email: String!) {{
+      {mutation}(input: {{email: $email}}) {{ __typename ... on MailRequested {{ email }} }}
+    }}"""
+    settings = {"rate_logins": 40, "trusted_proxies": ("127.0.0.1",)}
+    async with identity_api(embedded, own_url, folder, **settings) as api:
+        user = await added(api.wired.shared.identity.accounts)
+        answers = [
+            await post(api, request, {"x-forwarded-for": f"198.51.100.{n}"}, email=email)
+            for n in range(9)
+            for email in (user.email, "nobody@example.com")
+        ]
+
+    assert [answer.status_code for answer in answers] == [200] * 18
+    for answer, email in zip(answers, [user.email, "nobody@example.com"] * 9, strict=True):
+        assert answer.json()["data"][mutation] == {"__typename": "MailRequested", "email": email}
+
+
+async def test_mails_to_an_address_that_is_not_ones_own_yet_are_limited_and_the_user_is_told(
+    embedded: EmbeddedServers, own_url: str, folder: Path
+) -> None:
+    change = """mutation E($input: ChangeEmailInput!) {
+      changeEmail(input: $input) { __typename }
+    }"""
+    async with identity_api(embedded, own_url, folder, rate_logins=40) as api:
+        statuses = []
+        for _ in range(3):
+            given = {"email": "mailbox@example.com", "password": PASSWORD}
+            statuses.append((await post(api, change, await member(api), input=given)).status_code)
 
     assert statuses == [200, 200, 429]
 
@@ -337,7 +399,7 @@ async def test_tries_at_ones_own_password_count_like_tries_to_sign_in(
     change = """mutation C($old: Secret!, $new: Secret!) {
       changePassword(input: {password: $old, newPassword: $new}) { __typename }
     }"""
-    async with identity_api(embedded, own_url, folder, rate_logins=20) as api:
+    async with identity_api(embedded, own_url, folder, rate_logins=40) as api:
         headers = await bearer_of(api.wired.shared.identity)
         answers = [
             await post(api, change, headers, old=f"guess {n}", new="new horse, new battery")

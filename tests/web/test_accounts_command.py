@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pyotp
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
@@ -19,9 +20,10 @@ from db.accounts.repositories.credentials import Credential, CredentialSecrets
 from db.encryption import key_id_of
 from market.clock import FixedClock
 from resolvers.identity.administration import users
-from resolvers.identity.failures import LoginFailed
+from resolvers.identity.failures import CodeNeeded, LoginFailed, Unauthenticated
 from resolvers.identity.registering import Wanted, register
-from resolvers.identity.signing_in import login
+from resolvers.identity.second_factor import confirm, enrol
+from resolvers.identity.signing_in import login, refresh
 from tests.accounts import NOW, ORIGIN, PASSWORD, START_MS, added
 from web.accounts_wiring import AccountsParts, NoVenues, open_accounts
 from web.background import Background
@@ -126,6 +128,35 @@ async def test_roles_and_doors_change_while_a_server_runs(
     assert ada.role == "admin"
     assert last.returncode == 1
     assert "only admin" in last.stderr
+
+
+async def test_who_lost_phone_and_recovery_codes_is_let_in_by_a_command_and_told(
+    command: Command, empty_accounts_url: str, tmp_path: Path
+) -> None:
+    async with serving(empty_accounts_url, tmp_path) as parts:
+        hashed = await parts.identity.passwords.hash(PASSWORD)
+        user = await added(parts.identity.accounts, password_hash=hashed)
+        begun = await login(parts.identity, user.username, PASSWORD, code=None, origin=ORIGIN)
+        principal = await parts.identity.authenticate(begun.access.text.get_secret_value())
+        enrolment = await enrol(parts.identity, principal, PASSWORD, origin=ORIGIN)
+        code = pyotp.TOTP(enrolment.secret.get_secret_value()).at(START_MS // 1000)
+        await confirm(parts.identity, principal, code, origin=ORIGIN)
+        with pytest.raises(CodeNeeded):
+            await signs_in(parts, user.username)
+
+        done = command("turn-off-codes", user.username)
+        again = command("turn-off-codes", user.username)
+
+        assert await signs_in(parts, user.username)
+        with pytest.raises(Unauthenticated):
+            await refresh(parts.identity, begun.refresh, origin=ORIGIN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{user.username} needs no codes any more, and is signed out.\n"
+    assert again.returncode == 1
+    assert "One-time codes are not on." in again.stderr
+    mails = [path.read_text() for path in (tmp_path / "mail").iterdir()]
+    (off,) = [mail for mail in mails if "Subject: One-time codes are off\n" in mail]
+    assert f"To: {user.email}\n" in off
 
 
 async def test_keys_are_rotated_while_a_server_runs_and_old_ones_are_dropped(

@@ -16,11 +16,12 @@ from db.accounts.repositories.audit import NewEntry
 from db.encryption import key_text, new_key
 from db.errors import SchemaNewer
 from market.clock import FixedClock
+from resolvers.identity.changing_passwords import request_password_reset
 from resolvers.identity.failures import Unauthenticated
 from resolvers.identity.identity import Identity
 from resolvers.identity.registering import Wanted, create_admin, register
 from resolvers.identity.signing_in import login
-from tests.accounts import ORIGIN, PASSWORD, START_MS
+from tests.accounts import ORIGIN, PASSWORD, START_MS, added
 from web.accounts_wiring import AccountsParts, NoVenues, open_accounts
 from web.background import Background
 from web.key_file import KeysAway, read_keys
@@ -70,6 +71,17 @@ async def test_without_a_mail_server_mails_are_in_the_folder_before_the_process_
 
     (mail,) = (tmp_path / "mail").iterdir()
     assert "http://127.0.0.1:8000/verify#token=" in mail.read_text()
+
+
+async def test_a_mail_that_was_asked_for_just_before_the_end_is_written_and_sent(
+    tmp_path: Path, empty_accounts_url: str
+) -> None:
+    async with opened(settings(tmp_path), empty_accounts_url) as parts:
+        user = await added(parts.identity.accounts)
+        await request_password_reset(parts.identity, user.email, origin=ORIGIN)
+
+    (mail,) = (tmp_path / "mail").iterdir()
+    assert "/reset-password#token=" in mail.read_text()
 
 
 async def test_processes_that_start_at_once_share_keys_and_tables(

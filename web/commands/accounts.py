@@ -1,4 +1,4 @@
-"""`python -m web accounts`: the first admin, invitations, roles, and keys of credentials."""
+"""`python -m web accounts`: the first admin, invitations, roles, lost phones, and keys."""
 
 from __future__ import annotations
 
@@ -55,6 +55,12 @@ def register(commands: Commands) -> None:
         switching = actions.add_parser(name, help=words)
         switching.add_argument("username")
         switching.set_defaults(run=_run(_set_disabled), disabled=disabled)
+
+    codes = actions.add_parser(
+        "turn-off-codes", help="let in a user who lost their phone and recovery codes"
+    )
+    codes.add_argument("username")
+    codes.set_defaults(run=_run(_turn_off_codes))
 
     rotating = actions.add_parser(
         "rotate-keys", help="encrypt all credentials under the newest key, while the server runs"
@@ -176,4 +182,14 @@ async def _set_disabled(
         parts.identity, None, chosen.username, chosen.disabled, origin=command_origin()
     )
     print(f"{user.username} is {'shut out' if chosen.disabled else 'let in'}.")
+    return 0
+
+
+async def _turn_off_codes(
+    parts: AccountsParts, settings: Settings, chosen: argparse.Namespace
+) -> int:
+    from resolvers.identity.administration import turn_off_codes  # noqa: PLC0415
+
+    user = await turn_off_codes(parts.identity, None, chosen.username, origin=command_origin())
+    print(f"{user.username} needs no codes any more, and is signed out.")
     return 0

@@ -62,7 +62,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The limits of anonymous callers by address, of users, and of the accounts tried to enter."""
+    """The limits of anonymous callers by address, of users, and of the names tried to enter by.
+
+    Those are an account's username and its address: of guesses each gets half.
+    """
 
     address: Mapping[Group, Rate]
     user: Mapping[Group, Rate]
@@ -89,7 +92,7 @@ def rates_of(*, queries: int, mutations: int, sockets: int, logins: int) -> Rate
             Group.CREDENTIAL_TESTS: tests,
         },
         account={
-            Group.LOGIN: Rate(logins // 10 or min(1, logins)),
+            Group.LOGIN: Rate(logins // 20 or min(1, logins)),
             Group.PASSWORD_RESET: Rate(logins // 20 or min(1, logins), 3600),
         },
     )

@@ -97,14 +97,21 @@ class Audit:
             asked = asked.where(Row.id < before)
         return [_entry(row) for row in await self._connection.execute(asked)]
 
-    async def last_times(self, user_id: UUID, *, result: str, most: int) -> list[datetime]:
-        """Return when *result* last came of what was tried with an account, the newest first."""
+    async def last_times(
+        self, user_id: UUID, *, result: str, most: int, action: str | None = None
+    ) -> list[datetime]:
+        """Return when *result* last came of what was tried with an account, the newest first.
+
+        Of whatever was tried, or of *action* alone.
+        """
         asked = (
             select(Row.at)
             .where(Row.user_id == user_id, Row.result == result)
             .order_by(Row.id.desc())
             .limit(most)
         )
+        if action is not None:
+            asked = asked.where(Row.action == action)
         return list((await self._connection.scalars(asked)).all())
 
     async def remove_oldest(self, before: datetime, *, most: int) -> int:

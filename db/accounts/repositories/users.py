@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -84,8 +84,14 @@ class Users:
 
     async def named(self, name: str) -> User | None:
         """Return whose username or address *name* is, in whatever case."""
-        column = UserRow.email_key if "@" in name else UserRow.username_key
-        return await self._one(select(UserRow).where(column == name_key(name)))
+        return await self._one(select(UserRow).where(_is_named(name)))
+
+    async def id_named(self, name: str) -> UUID | None:
+        """Return the id of whoever `named` would, and nothing else of them."""
+        found: UUID | None = await self._connection.scalar(
+            select(UserRow.id).where(_is_named(name))
+        )
+        return found
 
     async def page(self, *, first: int, after: str | None = None) -> list[User]:
         """Return at most *first* users by name, those after the username *after*."""
@@ -118,12 +124,17 @@ class Users:
     async def lock_admins(self) -> set[UUID]:
         """Return who can look after the server; they stay so until the transaction ends.
 
-        They are locked in one order, so that admins who change each other at once do not wait for
-        each other for ever. Whoever locks one of them besides does so after this.
+        An admin whose address is not proved cannot sign in, and is forgotten in the end: they do
+        not count. The others are locked in one order, so that admins who change each other at once
+        do not wait for each other for ever. Whoever locks one of them besides does so after this.
         """
         asked = (
             select(UserRow.id)
-            .where(UserRow.role == Role.ADMIN.value, UserRow.disabled_at.is_(None))
+            .where(
+                UserRow.role == Role.ADMIN.value,
+                UserRow.disabled_at.is_(None),
+                UserRow.email_verified_at.is_not(None),
+            )
             .order_by(UserRow.id)
             .with_for_update()
         )
@@ -158,6 +169,11 @@ class Users:
 def name_key(name: str) -> str:
     """Return what two spellings of one username or address have in common. Both are ASCII."""
     return name.lower()
+
+
+def _is_named(name: str) -> ColumnElement[bool]:
+    column = UserRow.email_key if "@" in name else UserRow.username_key
+    return column == name_key(name)
 
 
 def _user(row: Any) -> User:

@@ -64,6 +64,7 @@ async def test_a_password_set_by_mail_stops_the_change_of_address(stage: Stage) 
     await changing(stage, await stage.principal(user), new)
     link = stage.mailbox.token_for(new)
     await request_password_reset(stage.identity, user.email, origin=ORIGIN)
+    await stage.done()
 
     await reset_password(stage.identity, stage.mailbox.token_for(user.email), NEW, origin=ORIGIN)
 
@@ -75,6 +76,7 @@ async def test_what_was_mailed_to_the_old_address_sets_no_password_any_more(stag
     user = await stage.member()
     new = f"new-{user.email}"
     await request_password_reset(stage.identity, user.email, origin=ORIGIN)
+    await stage.done()
     link = stage.mailbox.token_for(user.email)
     await changing(stage, await stage.principal(user), new)
 
@@ -135,6 +137,7 @@ async def test_who_asks_for_a_link_once_more_proved_to_be_nobody(stage: Stage) -
     user = await stage.member(email_verified_at=None)
 
     await request_verification(stage.identity, user.email, origin=ORIGIN)
+    await stage.done()
 
     async with stage.identity.accounts.transaction() as transaction:
         (line,) = await transaction.audit.page(first=2, user_id=user.id)

@@ -10,7 +10,13 @@ from db.accounts.errors import NotFound
 from db.accounts.permissions import Role
 from resolvers.audit import AuditWanted, audit_page
 from resolvers.callers import Forbidden
-from resolvers.identity.administration import invite, set_disabled, set_role, users
+from resolvers.identity.administration import (
+    invite,
+    set_disabled,
+    set_role,
+    turn_off_codes,
+    users,
+)
 from resolvers.identity.failures import LoginFailed
 from resolvers.identity.principal import Origin
 from resolvers.identity.registering import Wanted, create_admin
@@ -28,6 +34,7 @@ async def test_only_admins_do_it(stage: Stage) -> None:
             invite(stage.identity, actor, role=Role.ADMIN, email=None, origin=ORIGIN),
             set_role(stage.identity, actor, user.username, Role.ADMIN, origin=ORIGIN),
             set_disabled(stage.identity, actor, user.username, True, origin=ORIGIN),
+            turn_off_codes(stage.identity, actor, user.username, origin=ORIGIN),
             audit_page(stage.identity, actor, wanted=EVERYBODY),
         ):
             with pytest.raises(Forbidden):
@@ -80,6 +87,7 @@ async def test_somebody_unknown_is_told(stage: Stage) -> None:
     for asked in (
         set_role(stage.identity, None, "nobody-here", Role.USER, origin=ORIGIN),
         set_disabled(stage.identity, None, "nobody-here", True, origin=ORIGIN),
+        turn_off_codes(stage.identity, None, "nobody-here", origin=ORIGIN),
     ):
         with pytest.raises(NotFound):
             await asked

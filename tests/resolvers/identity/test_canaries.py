@@ -140,6 +140,7 @@ async def everything(stage: Stage, told: Told, key: bytes) -> None:
         )
     )
     await told.of(changing_passwords.request_password_reset(identity, wanted.email, origin=ORIGIN))
+    await stage.done()
     reset = mailbox.token_for(wanted.email)
     told.plant(reset)
     stage.later(60)

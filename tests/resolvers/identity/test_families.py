@@ -29,7 +29,8 @@ class Told:
         if self.ended:
             return None
         if index == len(self.given) - 1:
-            return "next"
+            is_young = len(self.given) > 1 and self.age <= TWO_TABS
+            return self.given[-1] if is_young else "next"
         if index == len(self.given) - 2 and self.age <= TWO_TABS:
             return self.given[-1]
         self.ended = True
@@ -64,6 +65,35 @@ async def test_a_family_gives_ends_and_repeats_as_the_rule_says(stage: Stage, st
             told.age = 0
         else:
             assert got == expected
+
+
+MOMENTS = st.lists(
+    st.tuples(st.sampled_from([0, 0.3, 3, 9.5, 10, 10.5, 600]), st.integers(0, 3)), max_size=15
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moments=MOMENTS)
+async def test_whoever_shows_what_was_the_newest_token_ten_seconds_ago_goes_on(
+    stage: Stage, moments
+) -> None:
+    first = (await stage.login(await stage.member())).refresh
+    newest = [(first, stage.clock.at)]
+    for seconds, choice in moments:
+        stage.later(seconds)
+        # What followed a token ended its time as the newest: those still shown by a late tab.
+        ends = [since for _, since in newest[1:]] + [stage.clock.at]
+        late = [
+            token
+            for (token, _), end in zip(newest, ends, strict=True)
+            if stage.clock.at - end <= TWO_TABS * 1000
+        ]
+
+        got = await refresh(stage.identity, late[choice % len(late)], origin=ORIGIN)
+
+        if got.refresh != newest[-1][0]:
+            newest.append((got.refresh, stage.clock.at))
+        assert got.refresh not in [token for token, _ in newest[:-1]]
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))

@@ -14,16 +14,19 @@ from db.accounts.models.identity import TotpRow
 from db.accounts.permissions import Scope
 from db.accounts.repositories.users import User
 from db.encryption import SealBroken
+from resolvers.identity.administration import turn_off_codes
 from resolvers.identity.api_tokens import create_api_token
 from resolvers.identity.failures import (
     CodeNeeded,
     LoginFailed,
+    SecondFactorOff,
     SecondFactorOn,
     TooManyCodes,
+    Unauthenticated,
     WrongCode,
     WrongPassword,
 )
-from resolvers.identity.principal import SignedIn
+from resolvers.identity.principal import Origin, SignedIn
 from resolvers.identity.second_factor import (
     MOST_WRONG,
     RECOVERY_CODES,
@@ -33,7 +36,7 @@ from resolvers.identity.second_factor import (
     state_of,
     turn_off,
 )
-from resolvers.identity.signing_in import login
+from resolvers.identity.signing_in import login, refresh
 from tests.accounts import ORIGIN, PASSWORD, Stage
 
 
@@ -159,6 +162,65 @@ async def test_turning_them_off_takes_password_and_code(stage: Stage) -> None:
     await stage.login(user)
 
 
+async def test_the_owner_is_told_when_codes_are_turned_on_or_off_and_not_before(
+    stage: Stage,
+) -> None:
+    user, phone, codes = await protected(stage)
+    principal = await stage.shown(await stage.login(user, code=phone.code()))
+    with pytest.raises(WrongCode):
+        await turn_off(stage.identity, principal, PASSWORD, "12", origin=ORIGIN)
+    with pytest.raises(SecondFactorOn):
+        await enrol(stage.identity, principal, PASSWORD, origin=ORIGIN)
+    before = len(stage.mailbox.mails)
+
+    code = codes[0].get_secret_value()
+    await turn_off(stage.identity, principal, PASSWORD, code, origin=ORIGIN)
+
+    assert before == 1
+    assert [(mail.to, mail.subject) for mail in stage.mailbox.mails] == [
+        (user.email, "One-time codes are on"),
+        (user.email, "One-time codes are off"),
+    ]
+
+
+async def test_codes_turned_off_for_somebody_who_lost_them_let_their_password_in_again(
+    stage: Stage,
+) -> None:
+    user, phone, _ = await protected(stage)
+    signed_in = await stage.login(user, code=phone.code())
+    principal = await stage.shown(signed_in)
+
+    await turn_off_codes(stage.identity, None, user.username, origin=Origin())
+
+    with pytest.raises(Unauthenticated):
+        await stage.identity.check(principal.claims)
+    with pytest.raises(Unauthenticated):
+        await refresh(stage.identity, signed_in.refresh, origin=ORIGIN)
+    again = await stage.shown(await stage.login(user))
+    assert await state_of(stage.identity, again) == SecondFactorState(
+        is_on=False, recovery_codes_left=None
+    )
+    assert [(mail.to, mail.subject) for mail in stage.mailbox.mails][1:] == [
+        (user.email, "One-time codes are off")
+    ]
+    async with stage.identity.accounts.transaction() as transaction:
+        page = await transaction.audit.page(first=9, user_id=user.id)
+    (line,) = [line for line in page if line.action == "second-factor.off"]
+    assert (line.result, line.actor_id) == ("ok", None)
+
+
+async def test_codes_that_are_not_on_are_not_turned_off(stage: Stage) -> None:
+    user = await stage.member()
+    signed_in = await stage.login(user)
+    await enrol(stage.identity, await stage.shown(signed_in), PASSWORD, origin=ORIGIN)
+
+    with pytest.raises(SecondFactorOff):
+        await turn_off_codes(stage.identity, None, user.username, origin=Origin())
+
+    assert (await stage.shown(signed_in)).user_id == user.id
+    assert stage.mailbox.mails == []
+
+
 async def test_the_log_tells_of_those_who_guess_with_a_token_of_another(stage: Stage) -> None:
     user, phone, _ = await protected(stage)
     principal = await stage.shown(await stage.login(user, code=phone.code()))
@@ -236,7 +298,7 @@ async def test_after_five_wrong_codes_only_recovery_codes_count_for_a_while_and_
         await stage.login(user, code=phone.code())
     await stage.login(user, code=codes[0].get_secret_value())
 
-    assert [mail.subject for mail in stage.mailbox.mails] == ["Somebody guesses at your codes"]
+    assert [mail.subject for mail in stage.mailbox.mails][1:] == ["Somebody guesses at your codes"]
     stage.later(refused.value.retry_after)
     await stage.login(user, code=phone.code())
 

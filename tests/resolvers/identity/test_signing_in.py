@@ -161,6 +161,7 @@ async def test_a_token_older_than_the_one_before_ends_the_family_at_once(stage: 
     user = await stage.member()
     first = await stage.login(user)
     second = await refreshed(stage, first.refresh)
+    stage.later(11)
     third = await refreshed(stage, second.refresh)
 
     with pytest.raises(Unauthenticated):
@@ -184,6 +185,47 @@ async def test_two_tabs_that_refresh_at_once_get_the_same_token_and_stay_signed_
     assert len(texts) == 1
     stage.later(60)
     await refreshed(stage, tabs[0].refresh)
+
+
+async def test_a_tab_that_sends_an_older_token_than_another_did_a_moment_ago_goes_on(
+    stage: Stage,
+) -> None:
+    user = await stage.member()
+    old = await refreshed(stage, (await stage.login(user)).refresh)
+    stage.later(600)
+
+    tabs = [await refreshed(stage, old.refresh) for _ in range(2)]
+    stage.later(0.3)
+    tabs.append(await refreshed(stage, tabs[0].refresh))
+    stage.later(0.3)
+    tabs.append(await refreshed(stage, old.refresh))
+
+    (newest,) = {tab.refresh.get_secret_value() for tab in tabs}
+    assert newest != old.refresh.get_secret_value()
+    for tab in tabs:
+        assert (await stage.shown(tab)).user_id == user.id
+    stage.later(600)
+    following = await refreshed(stage, tabs[-1].refresh)
+    assert following.refresh.get_secret_value() != newest
+
+
+async def test_the_newest_token_is_followed_as_soon_as_the_one_before_counts_no_more(
+    stage: Stage,
+) -> None:
+    first = await stage.login(await stage.member())
+    second = await refreshed(stage, first.refresh)
+    stage.later(10)
+    same = await refreshed(stage, second.refresh)
+    stage.later(0.001)
+
+    third = await refreshed(stage, second.refresh)
+
+    assert same.refresh == second.refresh
+    assert third.refresh != second.refresh
+    with pytest.raises(Unauthenticated):
+        await refreshed(stage, first.refresh)
+    with pytest.raises(Unauthenticated):
+        await refreshed(stage, third.refresh)
 
 
 async def test_another_session_of_the_same_user_survives_a_reuse(stage: Stage) -> None:

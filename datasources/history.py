@@ -2,21 +2,24 @@
 
 Whoever needs years of closed bars (a backtest, an export) asks here. What differs among the places
 is a `Shelf`: which timeframes it holds, and pieces of them. `ShelfHistory` makes any series of them
-by the rules that charts go by: minutes decide a bucket if all of it is told of, else a native frame
-whose edges meet; whole bars only, and what cannot be told is said.
+by the rules that charts go by: minutes decide a bucket if all of it is told of, where they were
+dropped an aggregate of them, else a native frame whose edges meet; whole bars only, and what cannot
+be told is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from datasources.compose import Stock, buckets_in, compose, select
 from datasources.found import Base, Found
 from datasources.plan import builds, matching_natives, native_grid
+from datasources.views import coarsest_view
+from db.listed import Dropped
 from market.bars import Bars
 from market.buckets import Buckets, grid
 from market.errors import UnknownName
@@ -35,12 +38,14 @@ class Stretch:
     """The closed bars that open in *window*, oldest first.
 
     Inside *told* a bucket without a bar had no trades, or lies outside trading hours. Of the rest
-    of the window nothing is known here.
+    of the window nothing is known here; *dropped* are the gaps in which there were bars that are
+    not kept any more because of their age.
     """
 
     window: Window
     bars: Bars
     told: Spans
+    dropped: Spans = field(default_factory=Spans)
 
     @property
     def gaps(self) -> Spans:
@@ -96,6 +101,34 @@ class Shelf(Protocol):
         ...
 
 
+@runtime_checkable
+class Ageing(Protocol):
+    """A shelf whose bars are dropped because of their age, while aggregates may tell of them."""
+
+    async def dropped(self, listing: Listing, timeframe: Timeframe) -> Dropped | None:
+        """Return what was dropped of one timeframe, None where nothing was."""
+        ...
+
+    async def aggregated(self, listing: Listing, view: Timeframe, window: Window) -> Piece:
+        """Return bars of an aggregate of the minutes, as `piece` does stored ones."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sources:
+    """What a series is built from, and what of that was dropped."""
+
+    bases: Sequence[Base]
+    instrument: Instrument
+    offer: HistoryOffer
+    dropped: Mapping[Base, Dropped]
+
+    @property
+    def past(self) -> Spans:
+        """The time before which a base has no bars any more."""
+        return Spans(Window(ERA.since, one.line) for one in self.dropped.values())
+
+
 class ShelfHistory:
     """The history that one shelf holds, *batch* bars at a time."""
 
@@ -108,19 +141,19 @@ class ShelfHistory:
 
     async def reach(self, series: Series) -> Window | None:
         """As in `BarHistory`. Raises `UnknownName` for a listing that is not held."""
-        return await self._reach(series, (await self._sources(series))[0])
+        return await self._reach(series, await self._sources(series))
 
     async def bars(self, series: Series, window: Window) -> AsyncIterator[Stretch]:
         """As in `BarHistory`. Raises `UnknownName` for a listing that is not held."""
-        bases, instrument, offer = await self._sources(series)
-        held = await self._reach(series, bases)
+        sources = await self._sources(series)
+        held = await self._reach(series, sources)
         inner = Window(window.until, window.until) if held is None else window.clip(held)
         before = Window(window.since, window.until if inner.empty else inner.since)
         if not before.empty:
-            yield Stretch(before, Bars.empty(), Spans())
+            yield Stretch(before, Bars.empty(), Spans(), sources.past.clip(before))
         if inner.empty:
             return
-        finest = min(base.timeframe.nominal for base in bases)
+        finest = min(base.timeframe.nominal for base in sources.bases)
         width = max(series.timeframe.nominal, self._batch * finest)
         width = min(width, self._batch * series.timeframe.nominal)
         since = inner.since
@@ -128,20 +161,15 @@ class ShelfHistory:
             until = min(_opening(series, since + width), inner.until)
             turn = Window(since, until)
             buckets = buckets_in(series, Spans((turn,)))
-            found = Found.nothing()
-            for base in bases:
-                left = select(buckets, ~found.settled.contains(buckets.opens))
-                if base.native:
-                    left = select(left, builds(native_grid(base, instrument, offer), left))
-                if len(left):
-                    found = found.merge(await self._built(series, base, left))
-            missing = select(buckets, ~found.settled.contains(buckets.opens))
-            yield Stretch(turn, found.bars, Spans((turn,)) - missing.spans)
+            found, lost = await self._found(series, sources, buckets)
+            missing = _open(buckets, found)
+            gone = select(missing, lost.touches(missing.opens, missing.closes))
+            yield Stretch(turn, found.bars, Spans((turn,)) - missing.spans, gone.spans)
             since = until
         if inner.until < window.until:
             yield Stretch(Window(inner.until, window.until), Bars.empty(), Spans())
 
-    async def _sources(self, series: Series) -> tuple[list[Base], Instrument, HistoryOffer]:
+    async def _sources(self, series: Series) -> _Sources:
         listing = series.listing
         instrument = await self._shelf.instrument(listing)
         if instrument is None:
@@ -155,25 +183,57 @@ class ShelfHistory:
         ]
         natives = matching_natives(series, instrument, frames)
         bases += (Base(listing, frame.timeframe, native=True) for frame in natives)
-        return bases, instrument, HistoryOffer(frames, BATCH)
+        dropped: dict[Base, Dropped] = {}
+        if isinstance(self._shelf, Ageing):
+            for base in bases:
+                one = await self._shelf.dropped(base.listing, base.timeframe)
+                if one is not None:
+                    dropped[base] = one
+        return _Sources(bases, instrument, HistoryOffer(frames, BATCH), dropped)
 
-    async def _reach(self, series: Series, bases: Sequence[Base]) -> Window | None:
-        ends = [await self._shelf.reach(base.listing, base.timeframe) for base in bases]
+    async def _reach(self, series: Series, sources: _Sources) -> Window | None:
+        ends = [await self._shelf.reach(base.listing, base.timeframe) for base in sources.bases]
+        ends += [
+            told.hull
+            for one in sources.dropped.values()
+            for view, told in one.told.items()
+            if view.nominal <= series.timeframe.nominal
+        ]
         windows = [grid(series).reach(end) for end in ends if end is not None and not end.empty]
         return Spans(windows).hull if any(not window.empty for window in windows) else None
 
+    async def _found(
+        self, series: Series, sources: _Sources, buckets: Buckets
+    ) -> tuple[Found, Spans]:
+        """Return what is told of *buckets*, and the time whose bars were dropped for good."""
+        found, lost = Found.nothing(), Spans()
+        for base in sources.bases:
+            left = _open(buckets, found)
+            if base.native:
+                fine = native_grid(base, sources.instrument, sources.offer)
+                left = select(left, builds(fine, left))
+            if len(left):
+                found = found.merge(await self._built(series, base, left))
+            if (dropped := sources.dropped.get(base)) is not None:
+                gone = Spans.of(ERA.since, dropped.line)
+                left = _open(buckets, found)
+                left = select(left, left.opens < dropped.line)
+                view = coarsest_view(
+                    tuple(dropped.told), series, base, left, longest=series.timeframe.nominal
+                )
+                if view is not None and len(left):
+                    found = found.merge(await self._aggregated(series, base, view, left))
+                    gone -= dropped.told[view]
+                lost |= gone
+        return found, lost
+
     async def _built(self, series: Series, base: Base, buckets: Buckets) -> Found:
         """Return those of *buckets* that *base* tells of whole."""
-        hull, width = buckets.hull, self._batch * base.timeframe.nominal
-        starts = range(hull.since, hull.until, width)
         pieces = [
-            await self._shelf.piece(
-                base.listing, base.timeframe, Window(since, min(since + width, hull.until))
-            )
-            for since in starts
+            await self._shelf.piece(base.listing, base.timeframe, window)
+            for window in self._turns(buckets, base.timeframe)
         ]
-        told = Spans(span for piece in pieces for span in piece.told)
-        bars = Bars.concat([piece.bars for piece in pieces])
+        bars, told = _joined(pieces)
         found = compose(series, buckets, Stock(base, bars, told, told, ERA.until))
         if base.timeframe != series.timeframe:
             return found
@@ -181,6 +241,35 @@ class ShelfHistory:
         bars = bars.visible()
         whole = select(buckets, found.settled.contains(buckets.opens))
         return Found(bars.take(np.isin(bars.time, whole.opens)), found.settled, found.settled)
+
+    async def _aggregated(
+        self, series: Series, base: Base, view: Timeframe, buckets: Buckets
+    ) -> Found:
+        """Return those of *buckets* of which an aggregate of *base* tells whole."""
+        assert isinstance(self._shelf, Ageing)
+        pieces = [
+            await self._shelf.aggregated(base.listing, view, window)
+            for window in self._turns(buckets, view)
+        ]
+        bars, told = _joined(pieces)
+        return compose(series, buckets, Stock(base, bars, told, told, ERA.until))
+
+    def _turns(self, buckets: Buckets, timeframe: Timeframe) -> Iterator[Window]:
+        """Yield the time around *buckets* in windows in which a batch can open at the most."""
+        hull, width = buckets.hull, self._batch * timeframe.nominal
+        for since in range(hull.since, hull.until, width):
+            yield Window(since, min(since + width, hull.until))
+
+
+def _open(buckets: Buckets, found: Found) -> Buckets:
+    """Return those of *buckets* of which nothing settled was *found* yet."""
+    return select(buckets, ~found.settled.contains(buckets.opens))
+
+
+def _joined(pieces: Sequence[Piece]) -> tuple[Bars, Spans]:
+    """Return the bars of *pieces* in order, and the time they tell of."""
+    told = Spans(span for piece in pieces for span in piece.told)
+    return Bars.concat([piece.bars for piece in pieces]), told
 
 
 def _opening(series: Series, time: int) -> int:

@@ -21,9 +21,9 @@ from datasources.files.placing import place_by_name
 from datasources.files.table import READ_AS, TIME, Rows
 from datasources.found import Base
 from datasources.history import BATCH, Piece
-from db.candles import CandleStore
-from db.listed import StoredSeries, reach, stored_series
-from db.stored import SeriesFacts, SeriesKey, Wanted
+from db.bar_pages import read_bars
+from db.listed import Dropped, StoredSeries, dropped, levels, reach, stored_series
+from db.stored import SeriesFacts, SeriesKey
 from market.bars import NATIVE, Bars
 from market.buckets import Grid
 from market.calendars import calendar
@@ -36,14 +36,19 @@ from plugins.base import History, NativeFrame, Provider
 
 
 class StoreShelf:
-    """What is stored, settled or not: a closed bar at hand is the provider's own word."""
+    """What is stored, settled or not: a closed bar at hand is the provider's own word.
 
-    def __init__(self, store: CandleStore, pool: asyncpg.Pool) -> None:
-        self._store = store
-        self._pool = pool
+    Over a connection that shows one instant, all of it is as of then; over a pool, each piece as it
+    stands when it is read. Where minutes were dropped, their aggregates tell of settled time alone:
+    what else went into a bucket can no longer be seen.
+    """
+
+    def __init__(self, reads: asyncpg.Pool | asyncpg.Connection) -> None:
+        self._reads = reads
+        self._levels: dict[Timeframe, int] = {}
 
     async def instruments(self) -> Sequence[Instrument]:
-        return _instruments((one.key, one.facts) for one in await stored_series(self._pool))
+        return _instruments((one.key, one.facts) for one in await stored_series(self._reads))
 
     async def instrument(self, listing: Listing) -> Instrument | None:
         held = await self._of(listing)
@@ -53,25 +58,41 @@ class StoreShelf:
         return [_frame(one.key.timeframe) for one in await self._of(listing)]
 
     async def reach(self, listing: Listing, timeframe: Timeframe) -> Window | None:
-        for one in await self._of(listing):
-            if one.key.timeframe == timeframe:
-                ends = await reach(self._pool, one.id)
-                (state,) = await self._store.states([one.key])
-                known = Spans() if state is None else state.known
-                return Spans((*known, *(() if ends is None else (ends,)))).hull
-        return None
+        one = await self._one(listing, timeframe)
+        if one is None:
+            return None
+        ends = await reach(self._reads, one.id)
+        state = (await read_bars(self._reads, one.key, Window(0, 0))).state
+        known = Spans() if state is None else state.known
+        return Spans((*known, *(() if ends is None else (ends,)))).hull
 
     async def piece(self, listing: Listing, timeframe: Timeframe, window: Window) -> Piece:
         key = SeriesKey(listing, timeframe)
-        (found,) = await self._store.snapshot([Wanted(key, window)])
+        found = await read_bars(self._reads, key, window)
         if found.state is None:
             return Piece(Bars.empty(), Spans())
         around = {one.key: one.facts.around_the_clock for one in await self._of(listing)}
         own = _own_time(found.bars.visible(), _grid(timeframe, around.get(key, True)))
         return Piece(found.bars, found.state.known.clip(window) | own)
 
+    async def dropped(self, listing: Listing, timeframe: Timeframe) -> Dropped | None:
+        one = await self._one(listing, timeframe)
+        return None if one is None else await dropped(self._reads, one.id)
+
+    async def aggregated(self, listing: Listing, view: Timeframe, window: Window) -> Piece:
+        self._levels = self._levels or await levels(self._reads)
+        key = SeriesKey(listing, MINUTE_FRAME)
+        found = await read_bars(self._reads, key, window, level=self._levels[view])
+        if found.state is None:
+            return Piece(Bars.empty(), Spans())
+        return Piece(found.bars, (found.state.known | found.state.rolled).clip(window))
+
+    async def _one(self, listing: Listing, timeframe: Timeframe) -> StoredSeries | None:
+        held = (one for one in await self._of(listing) if one.key.timeframe == timeframe)
+        return next(held, None)
+
     async def _of(self, listing: Listing) -> list[StoredSeries]:
-        named = await stored_series(self._pool, provider=listing.provider, symbol=listing.symbol)
+        named = await stored_series(self._reads, provider=listing.provider, symbol=listing.symbol)
         return [one for one in named if one.key.listing == listing]
 
 
@@ -225,7 +246,8 @@ def _own_time(bars: Bars, grid: Grid) -> Spans:
 def _look(folder: Path) -> dict[SeriesKey, _Shelved]:
     found: dict[SeriesKey, _Shelved] = {}
     for path in sorted(folder.glob("*.parquet")):
-        label = ParquetReader(path).file.label or _label_by_name(path)
+        file = ParquetReader(path).file
+        label = file.label or _label_by_name(path)
         if label.computed:
             continue
         groups = _groups(path)
@@ -235,7 +257,7 @@ def _look(folder: Path) -> dict[SeriesKey, _Shelved]:
         for one, other in pairwise(groups):
             if other.window.since < one.window.until:
                 raise UnreadableFile(path.name, "it holds times that stand before, or elsewhere")
-        known = label.known if before is None else before.known | label.known
+        known = label.known_of(file.size) | (Spans() if before is None else before.known)
         found[label.key] = _Shelved(label.facts, known, groups)
     return found
 

@@ -1,16 +1,19 @@
-"""Which series the store holds, and how far the bars of each reach."""
+"""Which series the store holds, how far the bars of each reach, and what of them was dropped."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import asyncpg
 
+from db import statements
+from db.binary import multirange_spans
 from db.errors import store_failures
 from db.stored import SeriesFacts, SeriesKey
 from market.instrument import Adjustment, Listing
 from market.timeframe import Timeframe
-from market.window import Window
+from market.window import Spans, Window
 
 _LISTED = """
     SELECT id, provider, market, symbol, timeframe, adjustment, feed, dataset,
@@ -26,6 +29,12 @@ _REACH = """
     FROM (SELECT min("timestamp") AS first, max("timestamp") AS last
           FROM bar WHERE series_id = $1) b
 """
+_DROPPED = """
+    SELECT CASE WHEN k.level = 0 THEN (extract(epoch FROM k.since) * 1000)::bigint END AS line,
+           p.timeframe, multirange_send(k.known) AS known
+    FROM retained k LEFT JOIN preaggregation_configs p USING (level)
+    WHERE k.series_id = $1 ORDER BY k.level
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,17 @@ class StoredSeries:
     id: int
     key: SeriesKey
     facts: SeriesFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Bars of a series before *line* were dropped because of their age.
+
+    *told* says of which settled time before it each aggregate of the series still tells.
+    """
+
+    line: int
+    told: Mapping[Timeframe, Spans]
 
 
 async def stored_series(
@@ -53,7 +73,7 @@ async def stored_series(
     return [_series(row) for row in found]
 
 
-async def reach(pool: asyncpg.Pool, series_id: int) -> Window | None:
+async def reach(pool: asyncpg.Pool | asyncpg.Connection, series_id: int) -> Window | None:
     """Return the window from the oldest to the newest opening time, None where no bar is stored.
 
     Withdrawn bars count. Raises `StoreUnavailable`.
@@ -61,6 +81,24 @@ async def reach(pool: asyncpg.Pool, series_id: int) -> Window | None:
     with store_failures():
         row = await pool.fetchrow(_REACH, series_id)
     return None if row["first"] is None else Window(row["first"], row["last"] + 1)
+
+
+async def dropped(pool: asyncpg.Pool | asyncpg.Connection, series_id: int) -> Dropped | None:
+    """Return what was dropped of a series, None where nothing was. Raises `StoreUnavailable`."""
+    with store_failures():
+        found = await pool.fetch(_DROPPED, series_id)
+    if not found:
+        return None
+    bars, *aggregates = found
+    told = {Timeframe.parse(row["timeframe"]): multirange_spans(row["known"]) for row in aggregates}
+    return Dropped(bars["line"], told)
+
+
+async def levels(pool: asyncpg.Pool | asyncpg.Connection) -> dict[Timeframe, int]:
+    """Return the number of each aggregate, the coarsest first. Raises `StoreUnavailable`."""
+    with store_failures():
+        found = await pool.fetch(statements.LEVELS)
+    return {Timeframe.parse(row["timeframe"]): row["level"] for row in found}
 
 
 def _series(row: asyncpg.Record) -> StoredSeries:

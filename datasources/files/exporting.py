@@ -1,7 +1,8 @@
 """Write a series of the store to a file, page by page, as it stood at one instant.
 
 What the provider gave is written as it is stored. Bars of a timeframe that is not stored are
-computed from finer ones, and the file says so.
+computed from finer ones, and the file says so. Where bars were dropped because of their age, what
+is left of their aggregates is written.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import asyncpg
 from datasources.files.formats import Format, Writer, open_writer
 from datasources.files.label import Label
 from datasources.files.table import table_of
-from datasources.history import BarHistory
-from db.bar_pages import BarPages, ObservedBars, bar_pages
-from db.listed import StoredSeries, reach
+from datasources.history import ShelfHistory
+from datasources.shelves import StoreShelf
+from db.bar_pages import BarPages, ObservedBars, at_one_instant, bar_pages
+from db.listed import StoredSeries, dropped
 from db.stored import SeriesKey
 from market.instrument import Series
 from market.window import Spans, Window
@@ -28,10 +30,15 @@ from market.zones import ERA
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """What was written.
+
+    *complete_from*: of the bars asked for that open before then some were dropped because of their
+    age, and no aggregate tells of them any more; None where none were.
+    """
 
     label: Label
     bars: int
+    complete_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +62,19 @@ async def export_stored(
 
     The same bars give the same bytes. Raises `StoreUnavailable`.
     """
-    ends = await reach(pool, stored.id)
     async with bar_pages(pool, stored.id) as series:
-        window = _window(bounds, ends, series)
-        label = Label(stored.key, stored.facts, window, series.state.known.clip(window))
-        return await _write(label, series.pages(window), kind=kind, to=to, advanced=advanced)
+        window = _window(bounds, await series.reach(), series)
+        known = series.state.known.clip(window)
+        rows = await series.count(window)
+        label = Label(stored.key, stored.facts, window, known, rows=rows)
+        count = await _write(label, series.pages(window), kind=kind, to=to, advanced=advanced)
+    line = series.state.retained_from
+    is_lost = line is not None and (bounds.since is None or bounds.since < line)
+    return Exported(label, count, line if is_lost else None)
 
 
 async def export_computed(
-    history: BarHistory,
+    pool: asyncpg.Pool,
     series: Series,
     stored: StoredSeries,
     bounds: Bounds,
@@ -76,20 +87,30 @@ async def export_computed(
 
     Raises `StoreUnavailable`.
     """
-    ends = await history.reach(series) or Window(0, 0)
-    window = Window(
-        ends.since if bounds.since is None else bounds.since,
-        ends.until if bounds.until is None else bounds.until,
-    )
-    key = SeriesKey(series.listing, series.timeframe)
-    label = Label(key, stored.facts, window, Spans(), computed=True)
+    complete_from: int | None = None
+    async with at_one_instant(pool) as reads:
+        history = ShelfHistory(StoreShelf(reads))
+        ends = await history.reach(series) or Window(0, 0)
+        window = Window(
+            ends.since if bounds.since is None else bounds.since,
+            ends.until if bounds.until is None else bounds.until,
+        )
+        gone = await dropped(reads, stored.id)
+        if gone is not None and bounds.since is None and gone.line <= window.since:
+            complete_from = gone.line
+        key = SeriesKey(series.listing, series.timeframe)
+        label = Label(key, stored.facts, window, Spans(), computed=True)
 
-    async def pages() -> AsyncIterator[ObservedBars]:
-        async for stretch in history.bars(series, window):
-            if len(stretch.bars):
-                yield ObservedBars(stretch.bars, stretch.bars.updated)
+        async def pages() -> AsyncIterator[ObservedBars]:
+            nonlocal complete_from
+            async for stretch in history.bars(series, window):
+                if stretch.dropped:
+                    complete_from = stretch.dropped.hull.until
+                if len(stretch.bars):
+                    yield ObservedBars(stretch.bars, stretch.bars.updated)
 
-    return await _write(label, pages(), kind=kind, to=to, advanced=advanced)
+        count = await _write(label, pages(), kind=kind, to=to, advanced=advanced)
+    return Exported(label, count, complete_from)
 
 
 async def _write(
@@ -99,16 +120,17 @@ async def _write(
     kind: Format,
     to: Path | BinaryIO,
     advanced: Callable[[int], None],
-) -> Exported:
+) -> int:
+    """Write the file, and return how many bars are in it."""
     if not isinstance(to, Path):
         with open_writer(kind, to, label) as writer:
-            return Exported(label, await _copy(pages, writer, advanced))
+            return await _copy(pages, writer, advanced)
     # A file under its own name is a whole one.
     part = to.with_name(f"{to.name}.part")
     with part.open("wb") as stream, open_writer(kind, stream, label) as writer:
         count = await _copy(pages, writer, advanced)
     await asyncio.to_thread(part.replace, to)
-    return Exported(label, count)
+    return count
 
 
 async def _copy(

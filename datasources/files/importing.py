@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from datasources.aggregates import head_of
+from datasources.backfill.holes import decided_from
 from datasources.files.placing import Placement
 from datasources.files.reading import BarFile, Batch, Position, Reader
-from datasources.files.report import Report
+from datasources.files.report import Report, still_there
 from datasources.files.sifting import Sieve, Sifted
 from datasources.found import Base, Head
 from db.candles import CandleStore
@@ -25,6 +26,7 @@ from db.imports import ImportProgress
 from db.stored import SeriesState, Write
 from market.bars import Bars
 from market.clock import Clock
+from market.instrument import Series
 from market.timeframe import MINUTE_FRAME
 from market.window import Spans, Window
 from market.zones import ERA
@@ -72,6 +74,11 @@ class Imported:
     resumed_at: int
     """The line after which an interrupted import went on, 0 for one that began."""
 
+    @property
+    def seen(self) -> int:
+        """The rows that the file holds, refused ones among them."""
+        return self.taken + self.refused
+
 
 class Importer:
     """Imports files one after the other.
@@ -104,11 +111,14 @@ class Importer:
         """Import a file and write what is refused to *report*; *advanced* is told each offset.
 
         Raises `UnreadableFile`, `StoreUnavailable`. What was stored by then stays, and the next
-        import of the same file with the same choices goes on from there.
+        import of the same file with the same choices goes on from there; it begins anew if the
+        report lost what was written to it, or is to be written elsewhere.
         """
         job = await asyncio.to_thread(_job, reader.file.path, placement, choices)
         kept = await self._progress.get(job)
         at = Progress(**(kept or {}))
+        if not await asyncio.to_thread(still_there, report, at.report_size):
+            at = Progress()
         resumed_at = at.line
         now = self._clock.now()
         (state,) = await self._store.states([placement.key])
@@ -151,17 +161,23 @@ class Importer:
         """Store what is known, and let minutes decide coarser bars as far back as they now reach.
 
         They reach further back only where all of them are known up to those that decide already.
+        Where none decide yet, `Beginnings` finds noted what was imported.
         """
         if not known:
             return
-        write = Write(placement.key, placement.facts, Bars.empty(), now, settled=known)
+        key = placement.key
+        if key.timeframe == MINUTE_FRAME:
+            # Before the rest: whoever finds that known finds out whose it is.
+            await self._store.note_imported(key, placement.facts, known)
+        write = Write(key, placement.facts, Bars.empty(), now, settled=known)
         (written,) = await self._store.write([write])
         state = written.state
-        if placement.key.timeframe == MINUTE_FRAME and state.minutes_from is not None:
-            for span in state.known:
-                if span.since < state.minutes_from <= span.until:
-                    state = await self._store.set_minutes_from(state.id, span.since)
-                    break
+        if key.timeframe == MINUTE_FRAME and state.minutes_from is not None:
+            series = Series(key.listing, key.timeframe, calendar=placement.calendar_name)
+            imported = await self._store.imported(state.id)
+            since = decided_from(series, state.known, state.minutes_from, imported=imported)
+            if since < state.minutes_from:
+                state = await self._store.set_minutes_from(state.id, since)
         await self._tell(placement, state)
 
     async def _tell(self, placement: Placement, state: SeriesState) -> None:
@@ -184,9 +200,12 @@ def _advance(at: Progress, batch: Batch, sifted: Sifted, sieve: Sieve, refusals:
 
 
 def _known(file: BarFile, choices: Choices, at: Progress, now: int) -> Spans:
-    """Return the time of which the file tells all, as far as it is over."""
-    if file.label is not None:
-        return file.label.known.clip(file.label.window).clip(Window(ERA.since, now))
+    """Return the time of which the file tells all, as far as it is over.
+
+    A label that counts other rows proves that some are missing, whatever the user states.
+    """
+    if file.label is not None and file.label.rows is not None:
+        return file.label.known_of(at.taken + at.refused).clip(Window(ERA.since, now))
     if choices.complete and at.first is not None and at.last_close is not None:
         return Spans.of(at.first, min(at.last_close, now))
     return Spans()

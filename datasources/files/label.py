@@ -35,8 +35,9 @@ class UnreadableFile(BargraphError):
 class Label:
     """The series of a file, and the *window* of it that the file holds.
 
-    Inside *known* a time without a bar had none. Bars that were *computed* from finer ones when
-    they were written are no bars of the provider, and are not taken in again.
+    Inside *known* a time without a bar had none, if all of the file's *rows* are there; None: they
+    were not counted. Bars that were *computed* from finer ones when they were written are no bars
+    of the provider, and are not taken in again.
     """
 
     key: SeriesKey
@@ -44,6 +45,15 @@ class Label:
     window: Window
     known: Spans
     computed: bool = False
+    rows: int | None = None
+
+    def known_of(self, rows: int) -> Spans:
+        """Return the time that is known if the file holds so many *rows*.
+
+        None, unless these are all: one that was cut off or lost a line must not say that nothing
+        was traded then.
+        """
+        return self.known.clip(self.window) if rows == self.rows else Spans()
 
     def dumped(self) -> bytes:
         """Return the label as JSON, the same bytes for the same label."""
@@ -64,6 +74,7 @@ class Label:
                 "computed": self.computed,
                 "since": self.window.since,
                 "until": self.window.until,
+                "rows": self.rows,
                 "known": [[span.since, span.until] for span in self.known],
             }
         )
@@ -100,4 +111,6 @@ def _label(said: dict[str, Any]) -> Label:
         window=Window(int(said["since"]), int(said["until"])),
         known=Spans(Window(int(since), int(until)) for since, until in said["known"]),
         computed=bool(said["computed"]),
+        # Older files do not count them.
+        rows=None if said.get("rows") is None else int(said["rows"]),
     )

@@ -91,7 +91,8 @@ def place_labelled(label: Label, asked: Said, *, name: str) -> Placement:
         dataset=said.dataset if asked.dataset is None else asked.dataset,
     )
     zone = "UTC" if timeframe == MINUTE_FRAME else None
-    return Placement(SeriesKey(listing, timeframe), label.facts, zone)
+    hours = "24/7" if label.facts.around_the_clock else "XNYS"
+    return Placement(SeriesKey(listing, timeframe), label.facts, zone, hours)
 
 
 async def place(said: Said, registry: Registry, *, name: str) -> Placement:

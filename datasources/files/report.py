@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +15,25 @@ from datasources.files.reading import Refused
 _HEADER = ("line", "reason", "row")
 
 
+def report_path(folder: Path, path: Path) -> Path:
+    """Return where in *folder* the report of the file at *path* belongs.
+
+    Files of one name have reports of their own if they are not in the same place.
+    """
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+    return folder / f"{path.name}.{place}.refused.csv"
+
+
+def still_there(path: Path, size: int) -> bool:
+    """Return whether the report at *path* holds all of the *size* bytes that were written to it."""
+    return not size or (path.is_file() and path.stat().st_size >= size)
+
+
 class Report:
     """Writes refusals to the file at *path* as they come; without any there is no file.
 
     *size* is how long the report was when the work was interrupted that goes on now: what was
-    written after that is written again.
+    written after that is written again. All of it has to be `still_there`.
     """
 
     def __init__(self, path: Path, *, size: int = 0) -> None:
@@ -50,7 +66,7 @@ class Report:
         stream.flush()
 
     def _open(self) -> BinaryIO:
-        self._stream = self.path.open("r+b" if self.size and self.path.exists() else "wb")
+        self._stream = self.path.open("r+b" if self.size else "wb")
         self._stream.truncate(self.size)
         self._stream.seek(self.size)
         return self._stream

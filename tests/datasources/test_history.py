@@ -89,9 +89,9 @@ async def places(pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[dict[str, 
         # In two files, one of them with gaps between its groups.
         for part, window in enumerate((HELD.since, HELD.since + 2 * DAY)):
             span = Window(window, HELD.until if part else HELD.since + 2 * DAY)
-            label = Label(key, facts, span, Spans((span,)))
-            path = tmp_path / f"{market}-{part}.parquet"
             some = bars.slice(span)
+            label = Label(key, facts, span, Spans((span,)), rows=len(some))
+            path = tmp_path / f"{market}-{part}.parquet"
             with (
                 path.open("wb") as stream,
                 open_writer(Format.PARQUET, stream, label) as writer,
@@ -100,7 +100,7 @@ async def places(pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[dict[str, 
                     piece = some.take(slice(at, at + 700))
                     writer.write(table_of(ObservedBars(piece, piece.updated)))
     yield {
-        "store": Place(StoreShelf(store, pool), dataset),
+        "store": Place(StoreShelf(pool), dataset),
         "folder": Place(await FolderShelf.open(tmp_path), dataset),
         "provider": Place(ProviderShelf(provider), "1-1"),
     }
@@ -207,13 +207,30 @@ async def test_a_bar_of_which_a_minute_is_unknown_is_a_gap_and_never_a_part(
     facts = SeriesFacts("BTC", "USDT", around_the_clock=True)
     without = bars.take(time != HELD.since + 70 * MINUTE)
     await store.write([Write(key, facts, without, HELD.until)])
-    place = Place(StoreShelf(store, pool), dataset)
+    place = Place(StoreShelf(pool), dataset)
 
     read, told = await place.read(place.series("1h"), Window(HELD.since, HELD.since + 3 * HOUR))
 
     hours = [HELD.since, HELD.since + 2 * HOUR]
     assert read.time.tolist() == hours
     assert told == Spans(Window(hour, hour + HOUR) for hour in hours)
+
+
+async def test_a_file_that_lost_rows_tells_of_its_bars_alone(tmp_path: Path) -> None:
+    key = SeriesKey(Listing("sim", "crypto", "BTC/USDT", dataset="lost"), MINUTE_FRAME)
+    bars = (await minutes_of("BTC/USDT")).slice(Window(HELD.since, HELD.since + HOUR))
+    told = Spans.of(HELD.since, HELD.since + HOUR)
+    label = Label(key, SeriesFacts("BTC", "USDT", True), HELD, told, rows=len(bars))
+    left = bars.take(np.arange(len(bars)) != 7)
+    path = tmp_path / "one.parquet"
+    with path.open("wb") as stream, open_writer(Format.PARQUET, stream, label) as writer:
+        writer.write(table_of(ObservedBars(left, left.updated)))
+    place = Place(await FolderShelf.open(tmp_path), "lost")
+
+    read, known = await place.read(place.series("1m"), Window(HELD.since, HELD.since + HOUR))
+
+    assert read.time.tolist() == left.time.tolist()
+    assert known == Spans(Window(time, time + MINUTE) for time in left.time.tolist())
 
 
 @pytest.mark.parametrize("name", PLACES)

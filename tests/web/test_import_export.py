@@ -20,7 +20,7 @@ from db.pool import open_pool
 from db.stored import SeriesKey
 from market.instrument import Listing
 from market.timeframe import MINUTE_FRAME
-from market.window import MINUTE, Spans
+from market.window import DAY, MINUTE, Spans
 from tests.conftest import scratch_database
 from tests.datasources.files.tables import lines, row
 from tests.db.minutes import T0, minutes, put, stored
@@ -65,7 +65,7 @@ class Line:
                     CandleStore(pool),
                     minutes_of(symbol),
                     minutes(times),
-                    covered=Spans.of(times[0], times[-1] + MINUTE),
+                    settled=Spans.of(times[0], times[-1] + MINUTE),
                 )
 
         asyncio.run(write())
@@ -79,6 +79,22 @@ class Line:
                 return (await stored(CandleStore(pool), minutes_of(symbol))).time.tolist()
 
         return asyncio.run(read())
+
+    def drop(self, symbol: str, before: int) -> None:
+        """Drop the minutes of *symbol* that are older than *before*, as retention does."""
+
+        async def draw() -> None:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                await connection.execute(
+                    "SELECT drop_bars(id, ARRAY[from_epoch_ms($1)]) FROM series WHERE symbol = $2",
+                    before,
+                    symbol,
+                )
+            finally:
+                await connection.close()
+
+        asyncio.run(draw())
 
     def count(self, table: str) -> int:
         async def ask() -> int:
@@ -131,11 +147,46 @@ def test_refused_lines_are_named_and_the_rest_goes_in(line: Line) -> None:
 
     assert run.returncode == 0
     assert "2 bars, 1 lines refused" in run.stdout
-    assert (line.folder / "binance_BTCUSDT_1m.csv.refused.csv").read_text().splitlines() == [
+    (report,) = line.folder.glob("binance_BTCUSDT_1m.csv.*.refused.csv")
+    assert f"which lines were refused and why is in {report.name}" in run.stdout
+    assert report.read_text().splitlines() == [
         "line,reason,row",
         "3,it has 1 fields where the header has 6,nonsense",
     ]
     assert len(line.bars("BTC/USDT")) == 2
+
+
+def test_files_of_one_name_in_two_folders_are_reported_apart(line: Line) -> None:
+    names = [f"{folder}/binance_BTCUSDT_1m.csv" for folder in ("one", "two", "three")]
+    for name, rows in zip(names, [["first"], ["second"], []], strict=True):
+        (line.folder / name).parent.mkdir()
+        lines(line.folder / name, row(0), *rows)
+
+    line.run("import", *names)
+    line.run("import", names[0])
+
+    reports = [path.read_text() for path in line.folder.glob("*.refused.csv")]
+    assert sorted(text.splitlines()[1].rpartition(",")[2] for text in reports) == [
+        "first",
+        "second",
+    ]
+
+
+def test_an_export_that_was_cut_off_is_taken_in_with_a_warning(
+    line: Line, other_line: Line
+) -> None:
+    line.keep("BTC/USDT", 100)
+    line.run("export", "binance:BTC/USDT:1m", "-o", "one.csv")
+    whole = (line.folder / "one.csv").read_text().splitlines(keepends=True)
+    (line.folder / "one.csv").write_text("".join(whole[:52]))
+
+    run = other_line.run("import", "one.csv")
+    again = line.run("import", "one.csv")
+
+    assert "its label says 100 rows, but there are 50: it was cut off or changed" in run.stdout
+    assert "its label says 100 rows, but there are 50" in again.stdout
+    assert len(other_line.bars("BTC/USDT")) == 50
+    assert len(line.bars("BTC/USDT")) == 100
 
 
 def test_a_file_that_cannot_be_taken_in_does_not_keep_the_others_out(line: Line) -> None:
@@ -162,6 +213,26 @@ def test_hours_are_computed_of_the_stored_minutes_and_not_taken_in_again(line: L
     assert [text.split(",")[5] for text in exported[2:]] == ["120"] * 2
     assert again.returncode == 1
     assert "computed from finer ones" in again.stderr
+
+
+def test_an_export_says_since_when_it_is_complete_if_minutes_were_dropped(line: Line) -> None:
+    times = line.keep("BTC/USDT", 2 * 1440)
+    midnight = times[0] // DAY * DAY + DAY
+    line.drop("BTC/USDT", midnight)
+
+    # The first hour was never whole.
+    whole = ("--since", "2023-11-14T23:00:00Z")
+    hours = line.run("export", "binance:BTC/USDT:1h", "-o", "hours.csv", *whole)
+    odd = line.run("export", "binance:BTC/USDT:7m", "-o", "odd.csv")
+    rest = line.run("export", "binance:BTC/USDT:1m", "-o", "rest.csv")
+
+    assert hours.stderr.startswith("47 bars")
+    assert "complete from" not in hours.stderr
+    written = (line.folder / "odd.csv").read_text().splitlines()[2:]
+    assert int(written[0].split(",")[0]) == midnight
+    told = "complete from 2023-11-15T00:00:00Z on: older bars are not kept"
+    assert told in odd.stderr
+    assert told in rest.stderr
 
 
 def test_an_export_goes_to_a_pipe_in_the_window_that_was_asked_for(line: Line) -> None:

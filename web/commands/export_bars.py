@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from market.errors import BadInput, UnknownName
 from web.commands.base import Commands, log_to_terminal
-from web.commands.words import INSTANT, SERIES, instant, series_named
+from web.commands.words import INSTANT, SERIES, instant, instant_said, series_named
 
 if TYPE_CHECKING:
     from datasources.files.exporting import Exported
@@ -91,6 +91,9 @@ async def _run(settings: Settings, chosen: argparse.Namespace) -> int:
             )
     made = " computed from stored minutes" if computed else ""
     print(f"{exported.bars:,} bars{made} in {name}", file=sys.stderr)
+    if exported.complete_from is not None:
+        since = instant_said(exported.complete_from)
+        print(f"complete from {since} on: older bars are not kept (RETENTION)", file=sys.stderr)
     return 0
 
 
@@ -110,9 +113,6 @@ async def _write(
         export_computed,
         export_stored,
     )
-    from datasources.history import ShelfHistory  # noqa: PLC0415
-    from datasources.shelves import StoreShelf  # noqa: PLC0415
-    from db.candles import CandleStore  # noqa: PLC0415
     from market.calendars import calendar  # noqa: PLC0415
     from market.instrument import Series  # noqa: PLC0415
 
@@ -124,9 +124,8 @@ async def _write(
         )
     rules = calendar("24/7" if stored.facts.around_the_clock else "XNYS")
     series = Series(key.listing, key.timeframe, timezone=rules.zone, calendar=rules.name)
-    history = ShelfHistory(StoreShelf(CandleStore(shelves.pool), shelves.pool))
     return await export_computed(
-        history, series, stored, bounds, kind=kind, to=to, advanced=bar.update
+        shelves.pool, series, stored, bounds, kind=kind, to=to, advanced=bar.update
     )
 
 

@@ -15,6 +15,7 @@ from web.commands.words import INSTANT, instant
 
 if TYPE_CHECKING:
     from datasources.files.importing import Choices, Imported
+    from datasources.files.label import Label
     from datasources.files.naming import Said
     from datasources.files.placing import Placement
     from datasources.files.reading import Reader
@@ -116,6 +117,7 @@ async def _take_in(
 ) -> None:
     from datasources.files.formats import open_reader  # noqa: PLC0415
     from datasources.files.importing import Importer  # noqa: PLC0415
+    from datasources.files.report import report_path  # noqa: PLC0415
     from db.candles import CandleStore  # noqa: PLC0415
     from db.imports import ImportProgress  # noqa: PLC0415
     from web.clock import SystemClock  # noqa: PLC0415
@@ -129,7 +131,7 @@ async def _take_in(
         clock=SystemClock(),
         announce=shelves.cache.moved,
     )
-    report = folder / f"{path.name}.refused.csv"
+    report = report_path(folder, path)
     rows = path.suffix.lower() == ".parquet"
     with progress_bar(reader.file.size, path.name, unit="bars" if rows else "B", scale=True) as bar:
         imported = await importer.take_in(
@@ -144,6 +146,8 @@ async def _take_in(
     print(f"{path.name}: {_told(imported)} as {series} ({key.listing.market})")
     if imported.refused:
         print(f"{path.name}: which lines were refused and why is in {report}")
+    if (note := _unproved(reader.file.label, imported.seen)) is not None:
+        print(f"{path.name}: {note}")
     if (note := _unseen(shelves, key.listing)) is not None:
         print(f"{path.name}: {note}")
 
@@ -157,6 +161,21 @@ async def _placement(shelves: Shelves, reader: Reader, said: Said) -> Placement:
         return place_labelled(file.label, said, name=file.path.name)
     whole = said.over(said_by_name(file.path.stem))
     return await place(whole, shelves.registry, name=file.path.name)
+
+
+def _unproved(label: Label | None, seen: int) -> str | None:
+    """Return why a *label* does not count for what it says is known; None if it does."""
+    if label is None or label.rows == seen:
+        return None
+    if label.rows is None:
+        return (
+            "its label does not say how many rows there are, so it is not known whether time "
+            "without a bar had none; --complete says so"
+        )
+    return (
+        f"its label says {label.rows:,} rows, but there are {seen:,}: it was cut off or changed, "
+        "so it is not known whether time without a bar had none"
+    )
 
 
 def _unseen(shelves: Shelves, listing: Listing) -> str | None:

@@ -43,6 +43,11 @@ def instant(text: str) -> int:
     return at
 
 
+def instant_said(at: int) -> str:
+    """Return milliseconds since 1970 as a time that `instant` reads."""
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
 _MOST = 2**53
 
 

@@ -71,7 +71,8 @@ def pages(draw: st.DrawFn) -> ObservedBars:
 
 def label_of(page: ObservedBars, known: Spans | None = None) -> Label:
     window = Window(int(page.bars.time[0]), int(page.bars.time[-1]) + MINUTE)
-    return Label(KEY, FACTS, window, Spans((window,)) if known is None else known)
+    known = Spans((window,)) if known is None else known
+    return Label(KEY, FACTS, window, known, rows=len(page.bars))
 
 
 def write(path: Path, label: Label, parts: Sequence[ObservedBars]) -> Path:

@@ -21,9 +21,12 @@ from db.candles import CandleStore
 from db.imports import ImportProgress
 from db.listed import stored_series
 from db.stored import SeriesFacts
+from market.bars import NATIVE
 from market.clock import FixedClock
-from market.window import HOUR, MINUTE
-from tests.datasources.chains import NOW, Opened, Opener, on_embedded, opened_chain
+from market.timeframe import Timeframe
+from market.window import DAY, HOUR, MINUTE
+from plugins.base import NativeFrame
+from tests.datasources.chains import NOW, RUNNING, Opened, Opener, on_embedded, opened_chain
 from tests.datasources.files.tables import lines
 from tests.fakes import FakeProvider, Market, days_before, minutes_between, row
 
@@ -94,6 +97,108 @@ async def test_a_provider_is_asked_about_a_file_that_does_not_say_it_is_complete
         # Its answer is the later one.
         assert len(opened.provider.asked()) > 0
         assert answer.bars.close.tolist() == [row(minute).close for minute in TRADED]
+
+
+REACH = 200
+"""Minutes that the provider is asked for to answer one request."""
+
+
+def shallow(*natives: NativeFrame, since: int = SINCE, **options: object) -> FakeProvider:
+    """Trades since then, of which one request reaches the newest only."""
+    rows = Market.of(minutes_between(since, NOW, every=3))
+    options.setdefault("page_limit", REACH // 2)
+    return FakeProvider(FixedClock(NOW), {uuid4().hex: rows}, natives=natives, **options)
+
+
+async def _take_in_all(opened: Opened, pool: asyncpg.Pool, path: Path, until: int) -> None:
+    """Import what the provider ever had before then."""
+    rows = opened.provider.markets[opened.symbol].rows
+    old = [(m, rows[m]) for m in sorted(rows) if m < until]
+    lines(path, *(f"{at},{r.open},{r.high},{r.low},{r.close},{r.volume}" for at, r in old))
+    await take_in(opened, pool, path, Choices(complete=True))
+
+
+@on_embedded
+@pytest.mark.parametrize(
+    ("timeframe", "natives"), [("7m", ()), ("1h", (NativeFrame(Timeframe.parse("1h")),))]
+)
+async def test_imported_minutes_decide_whether_they_came_before_the_chart_or_after(
+    open_process: Opener,
+    pool: asyncpg.Pool,
+    tmp_path: Path,
+    timeframe: str,
+    natives: tuple[NativeFrame, ...],
+) -> None:
+    answers = []
+    for chart_first in (False, True):
+        async with open_process(shallow(*natives), max_pages=2) as opened:
+            if chart_first:
+                await opened.get(timeframe, last=2)
+            path = tmp_path / f"{chart_first}.csv"
+            await _take_in_all(opened, pool, path, RUNNING - HOUR)
+            answers.append(await opened.get(timeframe, since=SINCE, until=NOW))
+
+    before, after = answers
+    assert before.gaps == after.gaps == []
+    assert not (before.bars.flags & NATIVE).any()
+    assert before.bars.time[0] < SINCE + 7 * MINUTE
+    assert before.bars.time.tolist() == after.bars.time.tolist()
+    assert before.bars.close.tolist() == after.bars.close.tolist()
+    assert before.bars.flags.tolist() == after.bars.flags.tolist()
+
+
+@on_embedded
+async def test_minutes_that_a_chart_brought_decide_no_more_than_the_import_between_them(
+    open_process: Opener, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    begin = SINCE - 5 * HOUR
+    begins = []
+    for path in (tmp_path / "one.csv", None):
+        async with open_process(shallow(since=begin), max_pages=2) as opened:
+            if path is not None:
+                rows = opened.provider.markets[opened.symbol].rows
+                for minute in [m for m in rows if m < SINCE]:
+                    del rows[minute]
+                await _take_in_all(opened, pool, path, RUNNING - HOUR)
+            # Minutes without a break, asked for page by page.
+            for until in range(NOW // HOUR * HOUR + HOUR, begin, -HOUR):
+                await opened.get("1m", since=until - HOUR, until=until)
+
+            await opened.get("7m", last=2)
+
+            (state,) = await opened.store.states([opened.key])
+            assert state is not None
+            assert state.known.hull.since <= begin
+            begins.append(state.minutes_from)
+
+    assert begins == [SINCE // MINUTE * MINUTE, RUNNING - REACH * MINUTE]
+
+
+@on_embedded
+@pytest.mark.parametrize("chart_first", [False, True])
+async def test_imported_minutes_decide_over_a_closed_night(
+    open_process: Opener, pool: asyncpg.Pool, tmp_path: Path, chart_first: bool
+) -> None:
+    midnight = NOW // DAY * DAY
+    yesterday, today = midnight - 16 * HOUR, midnight + 8 * HOUR  # from 4 o'clock in New York
+    options = {"since": yesterday, "offered_from": today, "page_limit": 1_000}
+    elsewhere, path = shallow(**options | {"offered_from": 0}, calendar_name="XNYS"), tmp_path / "x"
+    async with open_process(elsewhere) as opened:
+        await opened.get("1m", since=yesterday, until=midnight)
+        (series,) = await stored_series(pool, symbol=opened.symbol)
+        bounds = Bounds(since=yesterday, until=midnight)
+        path = path.with_suffix(".parquet")
+        await export_stored(pool, series, bounds, kind=Format.PARQUET, to=path)
+
+    async with open_process(shallow(**options, calendar_name="XNYS")) as opened:
+        if chart_first:
+            await opened.get("7m", last=2)
+        await take_in(opened, pool, path, Choices())
+        await opened.get("7m", last=2)
+        (state,) = await opened.store.states([opened.key])
+
+    assert state is not None
+    assert state.minutes_from == yesterday
 
 
 @on_embedded

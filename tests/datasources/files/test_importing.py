@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -325,6 +326,126 @@ async def test_minutes_that_leave_a_hole_do_not_decide(desk: Desk) -> None:
     await desk.take_in(path, Choices(complete=True))
 
     assert (await desk.state()).minutes_from == late
+
+
+async def test_a_report_that_is_gone_is_written_anew_and_whole(desk: Desk) -> None:
+    path = await interrupted(desk)
+    desk.report.unlink()
+
+    imported = await desk.take_in(CsvReader(path, block=1_000))
+
+    assert imported.resumed_at == 0
+    assert [int(line) for line, _, _ in desk.refused()[1:]] == [10 * n + 1 for n in range(1, 40)]
+    assert len(await desk.bars()) == imported.taken == 360
+
+
+async def test_a_report_that_was_cut_is_written_anew_and_whole(desk: Desk) -> None:
+    path = await interrupted(desk)
+    desk.report.write_bytes(desk.report.read_bytes()[:60])
+
+    imported = await desk.take_in(CsvReader(path, block=1_000))
+
+    assert imported.resumed_at == 0
+    assert [int(line) for line, _, _ in desk.refused()[1:]] == [10 * n + 1 for n in range(1, 40)]
+
+
+async def interrupted(desk: Desk) -> Path:
+    """Import half of a file in which every tenth line is refused, and return where it is."""
+    rows = [row(minute) if minute % 10 else "x" * 40 for minute in range(1, 400)]
+    path = lines(desk.folder / "one.csv", *rows)
+    desk.store.fails_after = 5
+    with pytest.raises(StoreUnavailable):
+        await desk.take_in(CsvReader(path, block=1_000))
+    desk.store.fails_after = None
+    return path
+
+
+async def exported(desk: Desk, name: str = "one.csv") -> Path:
+    """Export forty minutes, of which each fourth had no trades, and nothing else is unknown."""
+    rows = [row(minute) for minute in range(40) if minute % 4]
+    path = lines(desk.folder / "foreign.csv", *rows)
+    await desk.take_in(path, Choices(complete=True))
+    return await desk.export(name)
+
+
+@pytest.mark.parametrize("lost", [slice(12, None), slice(10, 20), slice(-1, None)])
+@pytest.mark.parametrize("complete", [False, True])
+async def test_an_export_that_lost_lines_makes_no_time_known(
+    desk: Desk, other_desk: Callable[[], Desk], lost: slice, complete: bool
+) -> None:
+    path = await exported(desk)
+    kept = path.read_bytes().splitlines(keepends=True)
+    del kept[lost]
+    path.write_bytes(b"".join(kept))
+    other = other_desk()
+
+    imported = await other.take_in(path, Choices(complete=complete))
+
+    assert (imported.taken, imported.refused) == (len(kept) - 2, 0)
+    assert imported.known == Spans() == (await other.state()).known
+    assert len(await other.bars()) == len(kept) - 2
+
+
+async def test_a_parquet_export_that_was_written_again_without_some_rows_makes_no_time_known(
+    desk: Desk, other_desk: Callable[[], Desk]
+) -> None:
+    path = await exported(desk, "one.parquet")
+    pq.write_table(pq.read_table(path).slice(0, 20), path)
+    other = other_desk()
+
+    imported = await other.take_in(path)
+
+    assert imported.taken == 20
+    assert imported.known == Spans() == (await other.state()).known
+
+
+async def test_an_export_of_which_a_line_is_refused_is_whole_all_the_same(
+    desk: Desk, other_desk: Callable[[], Desk]
+) -> None:
+    path = await exported(desk)
+    whole = path.read_bytes().splitlines(keepends=True)
+    whole[4] = b"x" + whole[4]
+    path.write_bytes(b"".join(whole))
+    other = other_desk()
+
+    imported = await other.take_in(path)
+
+    assert (imported.taken, imported.refused) == (29, 1)
+    # The line was the minute 3: of what lies between its neighbours nothing is known.
+    gone = Spans.of(T0 + 2 * MINUTE, T0 + 5 * MINUTE)
+    assert (await other.state()).known == (await desk.state()).known - gone != Spans()
+
+
+async def test_an_interrupted_import_of_an_export_counts_the_rows_of_both_parts(
+    desk: Desk, other_desk: Callable[[], Desk]
+) -> None:
+    path = await exported(desk)
+    other = other_desk()
+    other.store.fails_after = 2
+    with pytest.raises(StoreUnavailable):
+        await other.take_in(CsvReader(path, block=500))
+    other.store.fails_after = None
+
+    imported = await other.take_in(CsvReader(path, block=500))
+
+    assert imported.resumed_at > 0
+    assert (await other.state()).known == (await desk.state()).known != Spans()
+
+
+@pytest.mark.parametrize("complete", [False, True])
+async def test_an_export_that_does_not_count_its_rows_is_believed_if_the_user_says_so(
+    desk: Desk, other_desk: Callable[[], Desk], complete: bool
+) -> None:
+    path = await exported(desk)
+    text = path.read_text()
+    assert text.count('"rows":30,') == 1
+    path.write_text(text.replace('"rows":30,', ""))
+    other = other_desk()
+
+    await other.take_in(path, Choices(complete=complete))
+
+    known = (await desk.state()).known
+    assert (await other.state()).known == (known if complete else Spans())
 
 
 async def fill(desk: Desk) -> None:

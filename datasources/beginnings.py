@@ -6,6 +6,7 @@ import time
 
 from datasources.aggregates import head_of, key_of
 from datasources.ask import Ask
+from datasources.backfill.holes import decided_from, told_from, whole_day
 from datasources.flights import Flights
 from datasources.found import Base, Head
 from datasources.meter import Meter
@@ -14,7 +15,7 @@ from market.errors import ProviderUnavailable, StoreUnavailable, UnknownName
 from market.instrument import Listing
 from market.lru import LRU
 from market.timeframe import MINUTE_FRAME, Timeframe
-from market.window import MINUTE
+from market.window import MINUTE, Spans
 from market.zones import ERA
 from plugins.base import History
 
@@ -62,8 +63,9 @@ class Beginnings:
     async def minutes_from(self, ask: Ask) -> tuple[int, Head | None]:
         """Return the oldest minute that decides coarser bars, settled at first use, and the head.
 
-        It is the oldest one the provider offers within `MAX_PAGES` pages. `NEVER` if it offers
-        none. Raises `ProviderUnavailable`.
+        It is the oldest one the provider offers within `MAX_PAGES` pages, or the oldest imported
+        one that is known without a break up to it: an import counts the same before and after.
+        `NEVER` if the provider offers none. Raises `ProviderUnavailable`.
         """
         return await self._flights.join(
             ("minutes", ask.base),
@@ -72,10 +74,12 @@ class Beginnings:
         )
 
     async def _settle_minutes(self, ask: Ask) -> tuple[int, Head | None]:
+        known = Spans()
         try:
             (state,) = await self._store.states([key_of(ask.base)])
             if state is not None and state.minutes_from is not None:
                 return state.minutes_from, head_of(state)
+            known = state.known if state else known
         except StoreUnavailable:
             pass
         first = self._minutes.get(ask.base)
@@ -91,11 +95,23 @@ class Beginnings:
             self._minutes.put(ask.base, first)
         try:
             (series_id,) = await self._store.ensure([(key_of(ask.base), ask.facts)])
-            state = await self._store.set_minutes_from(series_id, first)
+            since = await self._with_imports(ask, series_id, known, first)
+            state = await self._store.set_minutes_from(series_id, since)
+            assert state.minutes_from is not None
+            since = await self._with_imports(ask, series_id, state.known, state.minutes_from)
+            if since < state.minutes_from:
+                # An import ended in between, and saw nothing yet that it could move.
+                state = await self._store.set_minutes_from(series_id, since)
         except StoreUnavailable:
             return first, None
         assert state.minutes_from is not None
         return state.minutes_from, head_of(state)
+
+    async def _with_imports(self, ask: Ask, series_id: int, known: Spans, first: int) -> int:
+        if told_from(whole_day(ask), known, first) == first:
+            return first
+        imported = await self._store.imported(series_id)
+        return decided_from(whole_day(ask), known, first, imported=imported)
 
     async def _ask_first(self, ask: Ask) -> int | None:
         offer = ask.offer

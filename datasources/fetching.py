@@ -181,6 +181,8 @@ class Fetcher:
                 failure = error
                 break
             self._health.answered(ask.base.listing.provider)
+        # Whatever else came is known: it stands, be it the bars that trades proved.
+        pages = [_inside(page, missing) for page in pages]
         bars, settled, head = await self._keep(ask, pages, now, stored)
         not_offered = Spans(window for page in pages for window in page.not_offered)
         fetched = Fetched(
@@ -274,6 +276,11 @@ class Fetcher:
 
 def _is_local(ask: Ask) -> bool:
     return ask.offer is not None and ask.offer.local
+
+
+def _inside(page: Page, missing: Spans) -> Page:
+    bars = page.bars.take(missing.contains(page.bars.time))
+    return Page(bars, page.covered & missing, page.not_offered)
 
 
 def _covered(pages: Sequence[Page]) -> Spans:

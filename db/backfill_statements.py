@@ -30,8 +30,9 @@ PAGE = """
     SELECT * FROM backfill WHERE $2::bigint IS NULL OR number < $2 ORDER BY number DESC LIMIT $1
 """
 CANCEL = f"""
-    UPDATE backfill SET state = 'cancelled', reason = 'CANCELLED', ended_at = now(),
-                        updated_at = now(), held_until = NULL
+    UPDATE backfill SET state = 'cancelled', reason = 'CANCELLED', message = NULL,
+                        ended_at = now(), updated_at = now(), held_until = NULL,
+                        failing_since = NULL
     WHERE id = $1 AND {_UNFINISHED}
     RETURNING *
 """
@@ -49,13 +50,29 @@ RENEW = f"""
 """
 RELEASE = f"UPDATE backfill SET held_until = NULL WHERE {_HELD}"
 PROGRESS = f"""
-    UPDATE backfill SET holes = $3, done = greatest(done, $4), bars = bars + $5, updated_at = now()
+    UPDATE backfill SET holes = $3, done = greatest(done, $4), bars = bars + $5, updated_at = now(),
+                        message = CASE WHEN $6 THEN NULL ELSE message END,
+                        failing_since = CASE WHEN $6 THEN NULL ELSE failing_since END
     WHERE {_HELD}
     RETURNING *
 """
+# With another fence: the runner that put it off has nothing to release any more.
+PUT_OFF = f"""
+    UPDATE backfill SET state = 'queued', fence = fence + 1, message = $3, updated_at = now(),
+                        failing_since = coalesce(failing_since, now()),
+                        held_until = clock_timestamp() + interval '1 second' * least($5::float8,
+                            greatest($4::float8, extract(epoch FROM now() - failing_since)))
+    WHERE {_HELD} AND coalesce(failing_since, now()) > now() - $6 * interval '1 second'
+    RETURNING *
+"""
+FREE_KEY = """
+    UPDATE backfill SET idempotency_key = idempotency_key || ' ' || id
+    WHERE idempotency_key = $1 AND state = 'failed'
+          AND ended_at < now() - $2 * interval '1 second'
+"""
 FINISH = f"""
     UPDATE backfill SET state = $3, reason = $4, message = $5, ended_at = now(),
-                        updated_at = now(), held_until = NULL,
+                        updated_at = now(), held_until = NULL, failing_since = NULL,
                         again_since = from_epoch_ms($6::bigint),
                         again_until = from_epoch_ms($7::bigint),
                         again_at = now() + $8 * interval '1 second'

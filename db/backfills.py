@@ -55,7 +55,8 @@ class Backfill:
     *timeframe* is that of the base that is filled, *native* whether its bars are the provider's
     own. *holes* and *done* are milliseconds: of missing time found when the job first ran, and of
     it told since. *bars* were stored, new or revised. *reason* is a stable code for why it ended
-    as it did, None for a job that closed every hole. *number* grows with every job. Times are ms.
+    as it did, None for a job that closed every hole. *number* grows with every job. Since
+    *failing_since* the provider has answered nothing; *message* says why. Times are ms.
     """
 
     id: UUID
@@ -74,6 +75,7 @@ class Backfill:
     started_at: int | None
     ended_at: int | None
     updated_at: int
+    failing_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ class BackfillStore:
         return await self._one(sql.CANCEL, id) or await self.get(id)
 
     async def claim(self, id: UUID, *, seconds: float) -> Claim | None:
-        """Hold the job for so long, None if it is over, gone, or held by anybody."""
+        """Hold the job for so long, None if it is over, gone, resting, or held by anybody."""
         async with self._connection() as connection:
             row = await connection.fetchrow(sql.CLAIM, id, seconds)
         return None if row is None else Claim(_backfill(row), row["fence"])
@@ -216,10 +218,26 @@ class BackfillStore:
         async with self._connection() as connection:
             await connection.execute(sql.RELEASE, claim.backfill.id, claim.fence)
 
-    async def progress(self, claim: Claim, *, holes: int, done: int, bars: int) -> Backfill | None:
-        """Note how far the job is, and *bars* more; None if it is not ours any more, or over."""
-        fence = claim.fence
-        return await self._one(sql.PROGRESS, claim.backfill.id, fence, holes, done, bars)
+    async def progress(
+        self, claim: Claim, *, holes: int, done: int, bars: int, answered: bool = False
+    ) -> Backfill | None:
+        """Note how far the job is, *bars* more, and whether the provider *answered*.
+
+        None if it is not ours any more, or over.
+        """
+        noted = (claim.backfill.id, claim.fence, holes, done, bars, answered)
+        return await self._one(sql.PROGRESS, *noted)
+
+    async def put_off(
+        self, claim: Claim, message: str, *, least: float, most: float, enough: float
+    ) -> Backfill | None:
+        """Let the job rest because its provider fails, and claim it no more until then.
+
+        It rests for as long as the provider has been failing, *least* to *most*. None if that is
+        *enough*, and if it is not ours any more, or over.
+        """
+        held = (claim.backfill.id, claim.fence)
+        return await self._one(sql.PUT_OFF, *held, message, least, most, enough)
 
     async def finish(
         self,
@@ -240,8 +258,13 @@ class BackfillStore:
         ended = (claim.backfill.id, claim.fence, state, reason, message)
         return await self._one(sql.FINISH, *ended, since, until, wait)
 
+    async def free_key(self, key: str, *, failed_for: float) -> None:
+        """Let *key* be new again if its job failed longer ago than that. The job keeps its row."""
+        async with self._connection() as connection:
+            await connection.execute(sql.FREE_KEY, key, failed_for)
+
     async def orphans(self) -> list[UUID]:
-        """Return the unfinished jobs that nobody holds, the oldest first."""
+        """Return the unfinished jobs that nobody holds and that do not rest, the oldest first."""
         async with self._connection() as connection:
             return [row["id"] for row in await connection.fetch(sql.ORPHANS)]
 
@@ -323,6 +346,7 @@ def _backfill(row: Mapping[str, Any]) -> Backfill:
         started_at=_ms(row["started_at"]) if row["started_at"] else None,
         ended_at=_ms(row["ended_at"]) if row["ended_at"] else None,
         updated_at=_ms(row["updated_at"]),
+        failing_since=_ms(row["failing_since"]) if row["failing_since"] else None,
     )
 
 

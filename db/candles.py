@@ -17,11 +17,12 @@ from uuid import UUID
 import asyncpg
 
 from db import rows, statements
-from db.binary import clipped
+from db.binary import clipped, multirange_spans
 from db.errors import store_failures
 from db.slices import arguments
 from db.staging import check, merge
 from db.stored import (
+    NOTHING,
     ChangeLog,
     Found,
     SeriesFacts,
@@ -32,6 +33,7 @@ from db.stored import (
     Written,
 )
 from market.timeframe import Timeframe
+from market.window import Spans
 
 T = TypeVar("T")
 
@@ -137,6 +139,21 @@ class CandleStore:
                 raise LookupError(f"there is no series {series_id}") from error
             row = await connection.fetchrow(statements.STATE, series_id)
         return rows.existing_state(row)
+
+    async def note_imported(self, key: SeriesKey, facts: SeriesFacts, spans: Spans) -> None:
+        """Note that imports told all of *spans*."""
+
+        async def note(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
+            edges = [span.since for span in spans], [span.until for span in spans]
+            await connection.execute(statements.NOTE_IMPORTED, ids[0], *edges)
+
+        await self.transact([(key, facts)], note)
+
+    async def imported(self, series_id: int) -> Spans:
+        """Return the time of which imports told all."""
+        async with self._connection() as connection:
+            found = await connection.fetchval(statements.IMPORTED, series_id)
+        return NOTHING if found is None else multirange_spans(found)
 
     async def write(self, writes: Sequence[Write]) -> list[Written]:
         """Merge *writes* in one transaction, in the order given where they share a series.

@@ -58,6 +58,7 @@ MOVED = (
     Table("replay_anchor"),
     Table("backfill"),
     Table("import_progress"),
+    Table("imported"),
     Table("trades_told"),
     Table("retained"),
     Table("bar", along="timestamp"),

@@ -36,6 +36,15 @@ ADD_SERIES = f"""
     ON CONFLICT DO NOTHING
 """
 
+NOTE_IMPORTED = """
+    INSERT INTO imported AS i (series_id, known)
+    SELECT $1, range_agg(tstzrange(from_epoch_ms(u.since), from_epoch_ms(u.until)))
+    FROM unnest($2::bigint[], $3::bigint[]) u(since, until)
+    HAVING count(*) > 0
+    ON CONFLICT (series_id) DO UPDATE SET known = i.known + excluded.known
+"""
+IMPORTED = "SELECT multirange_send(known) FROM imported WHERE series_id = $1"
+
 LEVELS = "SELECT level, timeframe FROM preaggregation_configs ORDER BY level DESC"
 
 _READ = f"read_retained({_NAMES}, $8::smallint[], $9::bigint[], $10::bigint[])"

@@ -69,7 +69,10 @@ class BackfillType(Node):
         "Where it failed: `PROVIDER_UNAVAILABLE` and other codes of errors. Where it was "
         "cancelled: `CANCELLED`. Null while it is not over, and where it closed every hole."
     )
-    message: str | None = strawberry.field(description="The same for people.")
+    message: str | None = strawberry.field(
+        description="The same for people. While it is not over: why its provider does not answer; "
+        "it waits, and tries again."
+    )
     percent: float = strawberry.field(
         description="How much of the missing time is asked about by now, 0 to 100."
     )

@@ -160,7 +160,8 @@ def _interruptible() -> Iterator[asyncio.Event]:
 
 def _words(progress: Progress) -> str:
     if progress.backfill.state is BackfillState.QUEUED:
-        return "waits for its turn"
+        failing = progress.backfill.failing_since is not None
+        return "waits for the provider" if failing else "waits for its turn"
     words = [f"{progress.backfill.bars:,} bars"]
     if progress.rate is not None:
         words.append(f"{progress.rate:,.0f}/s")

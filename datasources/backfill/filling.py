@@ -20,6 +20,7 @@ from datasources.backfill.holes import (
     missing_of,
     stored_new,
     told_from,
+    whole_day,
     without_trades,
 )
 from datasources.backfill.patience import PATIENCE, Insistence, Patience
@@ -43,7 +44,6 @@ NOT_KEPT = "NOT_KEPT"
 """The window begins before the time of which bars are kept."""
 INCOMPLETE = "INCOMPLETE"
 """The provider answered, and said nothing of a part of the window however often it was asked."""
-PROVIDER_UNAVAILABLE = ProviderUnavailable.code
 _LOOKS = 2
 """How often a chunk is asked for of which the provider leaves something out."""
 RECENT = DAY
@@ -91,7 +91,8 @@ class Filling:
         self._window = fillable(ask, claim.backfill.window, settle=tools.settle)
         self._open = missing_of(ask, self._window, Spans())
         """The time of the window in which a trade can have been."""
-        self._insistence = Insistence(tools.patience)
+        failing = claim.backfill.failing_since is not None
+        self._insistence = Insistence(tools.patience, failing=failing)
         self._holes = claim.backfill.holes
         self._known = Spans()
         self._dropped = Spans()
@@ -110,12 +111,13 @@ class Filling:
         return self._open - self._known - self._dropped - self._withheld - self._silent
 
     async def run(self) -> Outcome:
-        """Close what can be closed. Raises `Superseded`, `StoreUnavailable`."""
-        try:
-            await self._begin()
-            await self._work_through(self._ask.chunks(self.left))
-        except ProviderUnavailable as failure:
-            return Outcome(BackfillState.FAILED, PROVIDER_UNAVAILABLE, str(failure)[:500])
+        """Close what can be closed.
+
+        Raises `Superseded`, `StoreUnavailable`, and `ProviderUnavailable` if the provider fails
+        for longer than is waited for in place. What was stored by then stays.
+        """
+        await self._begin()
+        await self._work_through(self._ask.chunks(self.left))
         await self._note(0)
         await self._move_minutes_from()
         reason, message = await self._shortfall()
@@ -180,7 +182,7 @@ class Filling:
             )
             self._refused |= fetched.not_offered.clip(chunk)
             await self._read_known()
-            await self._note(stored_new(found.bars, fetched.bars.closed()))
+            await self._note(stored_new(found.bars, fetched.bars.closed()), answered=True)
             if not asked - self._refused:
                 await self._find_reach(chunk.until)
             if not self.left.clip(chunk):
@@ -204,14 +206,16 @@ class Filling:
             self._known |= state.known
             self._dropped |= state.dropped
 
-    async def _note(self, bars: int) -> None:
+    async def _note(self, bars: int, *, answered: bool = False) -> None:
         untold = self._open - self._known - self._dropped - self._withheld
         done = max(0, self._holes - untold.total)
         noted = await self._tools.backfills.progress(
-            self._claim, holes=self._holes, done=done, bars=bars
+            self._claim, holes=self._holes, done=done, bars=bars, answered=answered
         )
         if noted is None:
             raise Superseded
+        if answered:
+            self._insistence.answered()
         self.bars += bars
 
     async def _move_minutes_from(self) -> None:
@@ -221,7 +225,7 @@ class Filling:
         (state,) = await self._tools.candles.states([key_of(self._ask.base)])
         if state is None or state.minutes_from is None or state.minutes_from >= NEVER:
             return
-        since = told_from(self._ask, state.known, state.minutes_from)
+        since = told_from(whole_day(self._ask), state.known, state.minutes_from)
         if since < state.minutes_from:
             moved = await self._tools.candles.set_minutes_from(state.id, since)
             await self._tools.announce({self._ask.base: head_of(moved)})

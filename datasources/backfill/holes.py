@@ -27,24 +27,36 @@ def fillable(ask: Ask, window: Window, *, settle: int) -> Window:
 def missing_of(ask: Ask, window: Window, known: Spans) -> Spans:
     """Return the time of *window* in which a trade can have been that is not *known*."""
     left = Spans((window,)) - known
-    return left - closed_hours(_whole_day(ask), left.hull) if left else left
+    return left - closed_hours(whole_day(ask), left.hull) if left else left
 
 
-def told_from(ask: Ask, known: Spans, minutes_from: int) -> int:
-    """Return the oldest minute from which on, up to *minutes_from*, everything is *known*."""
-    if known.hull.since >= minutes_from:
+def told_from(whole_day: Series, known: Spans, minutes_from: int) -> int:
+    """Return the oldest minute from which on, up to *minutes_from*, everything is *known*.
+
+    Outside all hours of *whole_day* there is nothing to know.
+    """
+    if not known or known.hull.since >= minutes_from:
         return minutes_from
-    told = known | closed_hours(_whole_day(ask), Window(known.hull.since, minutes_from))
+    told = known | closed_hours(whole_day, Window(known.hull.since, minutes_from))
     for window in told:
         if window.since < minutes_from <= window.until:
             return -(-window.since // MINUTE) * MINUTE
     return minutes_from
 
 
+def decided_from(whole_day: Series, known: Spans, minutes_from: int, *, imported: Spans) -> int:
+    """Return the oldest *imported* minute from which on all are *known* up to *minutes_from*.
+
+    What charts were shown moves nothing by itself: it depends on who asked before.
+    """
+    told = imported.clip(Window(told_from(whole_day, known, minutes_from), minutes_from))
+    return -(-told.hull.since // MINUTE) * MINUTE if told else minutes_from
+
+
 def without_trades(ask: Ask, window: Window, known: Spans, stored: Bars) -> Spans:
     """Return the buckets of *window* that are *known* to be empty, *stored* being its bars."""
     buckets = ask.grid.opening_in(window)
-    idle = closed_hours(_whole_day(ask), window)
+    idle = closed_hours(whole_day(ask), window)
     empty = known.covers(buckets.opens, buckets.closes)
     empty &= ~idle.covers(buckets.opens, buckets.closes)
     empty &= ~np.isin(buckets.opens, stored.visible().time)
@@ -68,5 +80,6 @@ def has_minutes(ask: Ask) -> bool:
     return not ask.base.native and ask.base.timeframe == MINUTE_FRAME
 
 
-def _whole_day(ask: Ask) -> Series:
+def whole_day(ask: Ask) -> Series:
+    """Return the base as a series of all its hours."""
     return Series(ask.base.listing, ask.base.timeframe, calendar=ask.instrument.calendar)

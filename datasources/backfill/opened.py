@@ -26,10 +26,14 @@ from plugins.registry import Registry
 log = logging.getLogger(__name__)
 
 _NO_NEED = (BackfillRunning, IdempotencyConflict, NothingToFill, HistoryNotOffered, BadInput)
+_AGAIN_SECONDS = 86_400.0
+"""After how long one that failed is started once more."""
 
 
 class OpenedCharts:
     """Starts one backfill of *days* for each series, ever; what opens it waits for nothing.
+
+    Only one that failed is followed by another, *again_in* seconds later at the earliest.
 
     A series has no history if no more of that time is known than one request fetches, *max_pages*
     pages. A provider that has everything at hand needs none.
@@ -44,6 +48,7 @@ class OpenedCharts:
         *,
         days: int,
         max_pages: int,
+        again_in: float = _AGAIN_SECONDS,
     ) -> None:
         self._openings = openings
         self._registry = registry
@@ -51,6 +56,7 @@ class OpenedCharts:
         self._service = service
         self._days = days
         self._max_pages = max_pages
+        self._again_in = again_in
 
     async def run(self) -> None:
         """Start what is to be started, until cancelled."""
@@ -84,11 +90,10 @@ class OpenedCharts:
         page = ask.offer.page_of(ask.base.timeframe) * ask.base.timeframe.nominal
         if known.total > self._max_pages * page:
             return
+        key = _key(series.listing)
+        await self._service.free_key(key, failed_for=self._again_in)
         await self._service.start(
-            instrument,
-            series,
-            Window(window.since, UNTIL_NOW),
-            idempotency_key=_key(series.listing),
+            instrument, series, Window(window.since, UNTIL_NOW), idempotency_key=key
         )
 
 

@@ -19,7 +19,7 @@ from datasources.backfill.holes import without_trades
 from datasources.found import Base
 from db.backfills import Backfill, BackfillState, Claim
 from db.stored import Wanted
-from market.errors import BargraphError, StoreUnavailable
+from market.errors import BargraphError, ProviderUnavailable, StoreUnavailable
 from market.instrument import Instrument
 from market.window import Spans
 from plugins.base import Provider
@@ -34,6 +34,7 @@ _BEAT_SECONDS = 1.0
 _AGAIN_SECONDS = 3_900.0
 """How long after a job recent empty time is looked at again: more than an hour."""
 _GIVE_UP_LOOKS_SECONDS = 2 * 86_400.0
+_LONGEST_MESSAGE = 500
 INTERNAL = "INTERNAL"
 
 
@@ -79,7 +80,7 @@ class BackfillRunner:
         return sum(filling.left.total for filling in self._running.values() if filling)
 
     async def run(self, id: UUID) -> None:
-        """Do what is left of the job, unless it is over, gone or held by another runner.
+        """Do what is left of the job, unless it is over, gone, resting or held by another runner.
 
         Raises `StoreUnavailable`; the job goes on when it is run again.
         """
@@ -133,6 +134,8 @@ class BackfillRunner:
                 await self._finish(claim, work.result())
         except Superseded:
             log.info("Backfill %s is over, or goes on elsewhere", claim.backfill.id)
+        except ProviderUnavailable as failure:
+            await self._put_off(claim, failure)
         finally:
             if not work.done():
                 work.cancel()
@@ -152,14 +155,29 @@ class BackfillRunner:
             ask = await self._ask(claim.backfill)
             filling = self._running[claim.backfill.id] = Filling(claim, ask, self._tools)
             return await filling.run()
-        except (Superseded, StoreUnavailable):
+        except (Superseded, StoreUnavailable, ProviderUnavailable):
             raise
         except BargraphError as failure:
-            return Outcome(BackfillState.FAILED, failure.code, str(failure)[:500])
+            return Outcome(BackfillState.FAILED, failure.code, str(failure)[:_LONGEST_MESSAGE])
         except Exception:
             # A bug: run again it would fail again, and for ever.
             log.exception("Backfill %s failed", claim.backfill.id)
             return Outcome(BackfillState.FAILED, INTERNAL, "An error of the server ended it.")
+
+    async def _put_off(self, claim: Claim, failure: ProviderUnavailable) -> None:
+        """Let the job rest while its provider fails, or end it if that has lasted long enough."""
+        patience, told = self._tools.patience, str(failure)[:_LONGEST_MESSAGE]
+        rests = await self._tools.backfills.put_off(
+            claim,
+            f"{told}. It is tried again.",
+            least=max(patience.longest, failure.retry_after or 0.0),
+            most=patience.most,
+            enough=patience.enough,
+        )
+        if rests is None:
+            await self._finish(claim, Outcome(BackfillState.FAILED, failure.code, told))
+            return
+        log.info("Backfill %s waits for its provider: %s", claim.backfill.id, failure)
 
     async def _finish(self, claim: Claim, outcome: Outcome) -> None:
         ended = await self._tools.backfills.finish(

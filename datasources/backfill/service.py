@@ -14,7 +14,14 @@ from uuid import UUID
 
 from datasources.aggregates import key_of
 from datasources.ask import Ask, ask_of
-from datasources.backfill.holes import MOST_BARS, fillable, has_minutes, missing_of, told_from
+from datasources.backfill.holes import (
+    MOST_BARS,
+    fillable,
+    has_minutes,
+    missing_of,
+    told_from,
+    whole_day,
+)
 from datasources.backfill.watching import Watches
 from datasources.plan import bases_of
 from db.backfills import Backfill, BackfillStore, NewBackfill
@@ -96,6 +103,10 @@ class BackfillService:
             log.warning("Backfill %s waits to be found: %s", backfill.id, failure)
         return backfill
 
+    async def free_key(self, idempotency_key: str, *, failed_for: float) -> None:
+        """Let the key count as new if its job failed longer ago than so many seconds."""
+        await self._backfills.free_key(idempotency_key, failed_for=failed_for)
+
     async def cancel(self, id: UUID) -> Backfill | None:
         """End the job if it is not over, in whichever process it runs, and return it as it is.
 
@@ -151,7 +162,7 @@ class BackfillService:
         if missing_of(ask, window, beyond):
             return
         begin = state.minutes_from if state and has_minutes(ask) else None
-        if begin is not None and told_from(ask, known, begin) < begin:
+        if begin is not None and told_from(whole_day(ask), known, begin) < begin:
             return
         raise NothingToFill(
             "Everything in the window is stored, known not to exist, or older than is kept."

@@ -81,7 +81,7 @@ class HoleFiller:
             for hole in await self._holes(until):
                 for piece in _pieces(hole):
                     await self._tell(piece)
-        except (ProviderUnavailable, StoreUnavailable, RedisAway, InvalidTrades) as failure:
+        except (ProviderUnavailable, StoreUnavailable, RedisAway) as failure:
             log.warning("%s: %s; it is tried again later", self._name, failure)
 
     async def _holes(self, until: int) -> list[Window]:
@@ -98,7 +98,12 @@ class HoleFiller:
     async def _tell(self, piece: Window) -> None:
         trades = await self._past.trades(self._source.listing, piece)
         inside = [trade for trade in trades if piece.since <= trade.time < piece.until]
-        columns = Normalizer(self._source.provider.clock).columns(inside)
+        try:
+            columns = Normalizer(self._source.provider.clock).columns(inside)
+        except InvalidTrades as wrong:
+            # It may be wrong for good: what is younger does not wait for it.
+            log.warning("%s: %s; it stays a hole, and is looked at again", self._name, wrong)
+            return
         whole = Window(piece.since * US, piece.until * US)
         # An entry at a time: an hour may hold more than an outbox does.
         for part in chained(Telling(self._source.key, self._source.facts, columns, whole)):

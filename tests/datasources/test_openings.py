@@ -54,6 +54,16 @@ async def test_a_listing_that_was_forgotten_is_opened_again() -> None:
     assert await openings.next() == first
 
 
+async def test_a_listing_is_opened_again_after_a_while() -> None:
+    openings = Openings(again_in=0)
+    openings.note([request("A")])
+    first = await openings.next()
+
+    openings.note([request("A")])
+
+    assert await openings.next() == first
+
+
 async def test_what_finds_no_room_is_noted_when_it_comes_again() -> None:
     openings = Openings()
     openings.note([request(f"S{n}") for n in range(1_500)])

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasources.ask import Ask, ask_of
-from datasources.backfill.holes import missing_of, stored_new, told_from, without_trades
+from datasources.backfill.holes import (
+    missing_of,
+    stored_new,
+    told_from,
+    whole_day,
+    without_trades,
+)
 from datasources.found import Base
 from market.bars import Bars
 from market.buckets import Grid
@@ -90,7 +96,7 @@ def test_minutes_are_told_back_to_the_first_that_is_not(
     while expected - MINUTE in told:
         expected -= MINUTE
 
-    assert told_from(ALWAYS, spans_of(known), (FIRST + begins) * MINUTE) == expected
+    assert told_from(whole_day(ALWAYS), spans_of(known), (FIRST + begins) * MINUTE) == expected
 
 
 @given(known=windows, traded=st.sets(st.integers(0, LENGTH - 1)))

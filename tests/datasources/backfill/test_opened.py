@@ -9,9 +9,10 @@ from dataclasses import replace
 from uuid import uuid4
 
 from datasources.backfill.opened import OpenedCharts
+from datasources.backfill.patience import Patience
 from datasources.found import Request
 from datasources.openings import Openings
-from db.backfills import BackfillState
+from db.backfills import Backfill, BackfillState
 from market.clock import FixedClock
 from market.instrument import Instrument, Series
 from market.window import DAY, HOUR, Window
@@ -36,11 +37,12 @@ def chart(stage: Stage, timeframe: str = "5m") -> Request:
 
 
 @asynccontextmanager
-async def opened(stage: Stage) -> AsyncIterator[Openings]:
+async def opened(stage: Stage, **options: float) -> AsyncIterator[Openings]:
     """Run what starts backfills by itself, two days of each series."""
     openings = Openings()
+    links = stage.links
     charts = OpenedCharts(
-        openings, stage.links.registry, stage.links.store, stage.service, days=2, max_pages=2
+        openings, links.registry, links.store, stage.service, days=2, max_pages=2, **options
     )
     running = asyncio.create_task(charts.run())
     yield openings
@@ -85,6 +87,64 @@ async def test_a_series_is_filled_by_itself_only_once_across_processes_and_resta
         found = await there.backfills.get(there.enqueued[0])
         assert found is not None
         assert found.listing.symbol == "Z" + here.symbol
+
+
+async def test_a_backfill_that_failed_is_followed_by_another_and_a_cancelled_one_is_not(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    async with open_stage(provider, patience=Patience(attempts=1, enough=0)) as stage:
+        first = await _opened_and_ended(stage, provider)
+        second = await _opened_and_ended(stage, provider)
+        third = await _opened_and_ended(stage, provider, cancelled=True)
+        async with opened(stage, again_in=0) as openings:
+            openings.note([chart(stage)])
+            provider.markets["Z" + stage.symbol] = provider.markets[stage.symbol]
+            other = provider.instrument("Z" + stage.symbol)
+            openings.note([_of(stage.series(), other)])
+            await until(lambda: len(stage.enqueued) > 3)
+
+        last = await stage.backfills.get(stage.enqueued[3])
+        assert [first.state, second.state] == [BackfillState.FAILED] * 2
+        assert third.state is BackfillState.CANCELLED
+        assert len({first.id, second.id, third.id}) == 3
+        assert last is not None
+        assert last.listing.symbol == "Z" + stage.symbol
+
+
+async def test_a_backfill_that_failed_lately_is_followed_by_none(open_stage: StageOpener) -> None:
+    provider = market()
+    async with open_stage(provider, patience=Patience(attempts=1, enough=0)) as stage:
+        await _opened_and_ended(stage, provider)
+        async with opened(stage) as openings:
+            openings.note([chart(stage)])
+            # A second listing tells when the first was looked at.
+            provider.markets["Z" + stage.symbol] = provider.markets[stage.symbol]
+            openings.note([_of(stage.series(), provider.instrument("Z" + stage.symbol))])
+            await until(lambda: len(stage.enqueued) > 1)
+
+        last = await stage.backfills.get(stage.enqueued[1])
+        assert last is not None
+        assert last.listing.symbol == "Z" + stage.symbol
+
+
+async def _opened_and_ended(
+    stage: Stage, provider: FakeProvider, *, cancelled: bool = False
+) -> Backfill:
+    """Open a chart, let what that starts fail or be cancelled, and return how it ended."""
+    before = len(stage.enqueued)
+    async with opened(stage, again_in=0) as openings:
+        openings.note([chart(stage)])
+        await until(lambda: len(stage.enqueued) > before)
+    started = stage.enqueued[before]
+    if cancelled:
+        await stage.service.cancel(started)
+    provider.failing = lambda call: True
+    await stage.runner.run(started)
+    provider.failing = lambda call: False
+    ended = await stage.backfills.get(started)
+    assert ended is not None
+    return ended
 
 
 def _of(series: Series, instrument: Instrument) -> Request:

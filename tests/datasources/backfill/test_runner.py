@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,8 @@ from db.backfills import Backfill, BackfillState
 from db.candles import CandleStore
 from db.pool import open_pool
 from market.clock import FixedClock
-from market.errors import StoreUnavailable
+from market.errors import ProviderUnavailable, StoreUnavailable
+from market.instrument import Instrument
 from market.window import DAY, HOUR, MINUTE, Window
 from tests.datasources.backfill.stage import SETTLED, Stage, StageOpener, opened_stage, until
 from tests.datasources.chains import NOW, RUNNING, on_embedded
@@ -102,13 +104,115 @@ async def test_a_provider_that_fails_for_a_moment_is_asked_again(open_stage: Sta
         assert (ended.state, ended.reason) == (BackfillState.DONE, None)
 
 
-async def test_a_provider_that_goes_on_failing_ends_the_job_and_keeps_what_came(
+class Unlisting(FakeProvider):
+    """Says what it lists only while it is not *silent*."""
+
+    silent = False
+
+    async def symbols(self) -> Sequence[Instrument]:
+        if self.silent:
+            raise ProviderUnavailable("fake", "told to fail")
+        return await super().symbols()
+
+
+async def test_a_job_whose_provider_fails_rests_and_goes_on_when_it_is_back(
     open_stage: StageOpener,
 ) -> None:
     provider = market()
     reached = SETTLED - 5 * HOUR
     provider.failing = lambda call: call.window.length > 0 and call.window.until <= reached
     async with open_stage(provider, parallel=1) as stage:
+        started = await stage.start(SINCE, NOW)
+        await stage.runner.run(started.id)
+        rests = await stage.again(started)
+        provider.failing = lambda call: False
+        await until(lambda: _run_again(stage, started))
+        ended = await stage.again(started)
+
+        assert (rests.state, rests.reason) == (BackfillState.QUEUED, None)
+        assert rests.message is not None
+        assert "fake" in rests.message
+        assert 0 < rests.done < rests.holes
+        assert (ended.state, ended.reason, ended.message) == (BackfillState.DONE, None, None)
+        assert len(await stage.bars(Window(SINCE, SETTLED))) == (SETTLED - SINCE) // MINUTE
+
+
+async def test_a_job_rests_if_the_provider_cannot_even_say_what_it_lists(
+    open_stage: StageOpener,
+) -> None:
+    rows = Market.of(minutes_between(SINCE, NOW))
+    provider = Unlisting(FixedClock(NOW), {uuid4().hex: rows}, page_limit=PAGE)
+    async with open_stage(provider) as stage:
+        started = await stage.start(SINCE, NOW)
+        provider.silent = True
+        await stage.runner.run(started.id)
+        rests = await stage.again(started)
+        provider.silent = False
+        await until(lambda: _run_again(stage, started))
+
+        assert rests.state is BackfillState.QUEUED
+        assert (await stage.again(started)).state is BackfillState.DONE
+
+
+async def test_a_job_that_rests_is_neither_enqueued_nor_run(open_stage: StageOpener) -> None:
+    provider = market()
+    provider.failing = lambda call: True
+    patience = Patience(attempts=1, longest=3_600)
+    async with open_stage(provider, patience=patience) as stage:
+        started = await stage.start(SINCE, NOW)
+        await stage.runner.run(started.id)
+        asked = len(provider.firsts), len(provider.calls)
+
+        await stage.runner.run(started.id)
+
+        assert (await stage.again(started)).state is BackfillState.QUEUED
+        assert started.id not in await stage.backfills.orphans()
+        assert (len(provider.firsts), len(provider.calls)) == asked
+
+
+async def test_a_job_that_rested_asks_once_whether_the_provider_is_back(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    provider.failing = lambda call: True
+    async with open_stage(
+        provider, patience=Patience(attempts=3, first=0.001, longest=0.001)
+    ) as stage:
+        started = await stage.start(SINCE, NOW)
+        await stage.runner.run(started.id)
+        first = len(provider.firsts)
+
+        async def asked_again() -> bool:
+            await stage.runner.run(started.id)
+            return len(provider.firsts) > first
+
+        await until(asked_again)
+
+        assert (first, len(provider.firsts)) == (3, 4)
+        assert (await stage.again(started)).state is BackfillState.QUEUED
+
+
+async def test_a_job_that_rests_can_be_cancelled(open_stage: StageOpener) -> None:
+    provider = market()
+    provider.failing = lambda call: True
+    async with open_stage(provider) as stage:
+        started = await stage.start(SINCE, NOW)
+        await stage.runner.run(started.id)
+
+        cancelled = await stage.service.cancel(started.id)
+
+        assert cancelled is not None
+        assert (cancelled.state, cancelled.message) == (BackfillState.CANCELLED, None)
+
+
+async def test_a_provider_that_failed_for_long_enough_ends_the_job_and_what_came_stays(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    reached = SETTLED - 5 * HOUR
+    provider.failing = lambda call: call.window.length > 0 and call.window.until <= reached
+    patience = Patience(attempts=3, first=0.001, longest=0.01, enough=0)
+    async with open_stage(provider, parallel=1, patience=patience) as stage:
         ended = await stage.filled(SINCE, NOW)
 
         assert ended.state is BackfillState.FAILED

@@ -210,6 +210,25 @@ async def test_the_hole_after_a_lost_stream_is_filled_from_the_past(
         assert stage.counts.filled > 0
 
 
+async def test_a_past_trade_that_cannot_be_true_keeps_no_younger_hole_open(
+    open_stage: StageOpener,
+) -> None:
+    provider = PushingWithPast(FixedClock(NOW))
+    async with open_stage(provider) as stage:
+        for connection, (minute, price) in enumerate(((NEXT, float("nan")), (THEN, 77.0)), 1):
+            await joined(provider)
+            trade(provider, minute, 5)
+            provider.streams.lose()
+            provider.execute(minute + 30_000, price, told=False)
+            await eventually(lambda times=connection + 1: _opened(provider, times))
+        await joined(provider)
+        provider.execute(THEN + MINUTE + LATE, 70.0)
+
+        bars = await eventually(lambda: _bars_from(stage, THEN))
+
+        assert_made_of(bars, dealt(provider, THEN, THEN + MINUTE))
+
+
 async def test_what_the_past_could_not_tell_is_asked_for_again(open_stage: StageOpener) -> None:
     provider = PushingWithPast(FixedClock(NOW))
     provider.unable = True

@@ -240,7 +240,11 @@ class TradeStream:
         async with _answering():
             dropped = int(await self._bury(keys=self._keys, args=args))
         if dropped:
-            log.error("There are more than %d dead letters; the oldest is lost", self._most_dead)
+            log.error(
+                "There are more than %d dead letters; the oldest %d are lost",
+                self._most_dead,
+                dropped,
+            )
 
     async def leave(self, reader: str) -> None:
         """Forget *reader* unless it has entries to work on, and those that died without any."""

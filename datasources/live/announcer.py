@@ -97,9 +97,8 @@ class Announcer:
     async def say(self, state: FeedState, message: str, *, at: int) -> None:
         """Send how the feed is doing, if that changed."""
         if (state, message) != (self._status.state, self._status.message):
-            async with self._broadcaster.speaking:
-                self._status = Status(state, at, message)
-                await self._broadcaster.publish(*self.head())
+            self._status = Status(state, at, message)
+            await self._broadcaster.say(*self.head())
 
     async def _begin(self, state: SeriesState) -> None:
         self._store_id = await self._store.store_id()

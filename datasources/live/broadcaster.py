@@ -103,8 +103,9 @@ class Broadcaster:
         self._listener = Listener(redis.connection_pool, self._subscriptions, ping_every=ping_every)
         self._listening: asyncio.Task[None] | None = None
         self._append = redis.register_script(_APPEND)
-        self.speaking = asyncio.Lock()
-        """Held from reading how feeds do until that is sent: an older word never comes last."""
+        self._speaking: set[str] = set()
+        self._repeated = asyncio.Event()
+        self._repeated.set()
 
     async def __aenter__(self) -> Self:
         self._subscriptions.connected()
@@ -169,6 +170,31 @@ class Broadcaster:
             log.debug("%d messages not published: %s", len(messages), type(error).__name__)
             return False
         return True
+
+    async def say(self, channel: str, message: bytes) -> bool:
+        """Send how the feed of *channel* does now, after what `repeat` sends of it.
+
+        So an older word never comes last. False as for `publish`.
+        """
+        self._speaking.add(channel)
+        try:
+            await self._repeated.wait()
+            return await self.publish(channel, message)
+        finally:
+            self._speaking.discard(channel)
+
+    async def repeat(self, messages: Sequence[tuple[str, bytes]]) -> bool:
+        """Send once more how feeds do, but for those that are about to say it themselves.
+
+        One call at a time. False as for `publish_many`.
+        """
+        self._repeated.clear()
+        try:
+            return await self.publish_many(
+                [(channel, head) for channel, head in messages if channel not in self._speaking]
+            )
+        finally:
+            self._repeated.set()
 
     async def append(
         self, channel: str, message: bytes, *, position: int, previous: int, lease: Lease

@@ -195,9 +195,8 @@ class FeedKeeper:
     async def _repeat_heads(self) -> None:
         while True:
             await asyncio.sleep(self._pacing.heads)
-            async with self._broadcaster.speaking:
-                feeds = [running.feed for running in self._running.values()]
-                await self._broadcaster.publish_many([feed.head() for feed in feeds if feed])
+            feeds = [running.feed for running in self._running.values()]
+            await self._broadcaster.repeat([feed.head() for feed in feeds if feed])
 
     async def _note_states(self) -> None:
         """Look again and again, for all feeds at once, whether others wrote what they announce."""

@@ -110,9 +110,8 @@ class QuotesFeed:
 
     async def _say(self, state: FeedState, message: str) -> None:
         if (state, message) != (self._status.state, self._status.message):
-            async with self._broadcaster.speaking:
-                self._status = Status(state, self._provider.clock.now(), message)
-                await self._broadcaster.publish(*self.head())
+            self._status = Status(state, self._provider.clock.now(), message)
+            await self._broadcaster.say(*self.head())
 
 
 def _name(trade: Trade) -> str:

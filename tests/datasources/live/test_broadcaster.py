@@ -588,3 +588,22 @@ class TestLog:
                 assert told == [(position, message) for _, position, message in past_it]
             else:
                 assert told is None
+
+
+async def test_feeds_that_speak_while_redis_hangs_do_not_wait_for_each_other(
+    proxy: CuttingProxy, redis_prefix: str
+) -> None:
+    async with (
+        open_redis(proxy.url, 10) as redis,
+        Broadcaster(redis, prefix=redis_prefix) as broadcaster,
+    ):
+        await broadcaster.publish("warm", b"up")
+        proxy.stall()
+        before = proxy.connections
+        saying = [asyncio.create_task(broadcaster.say(f"{n}", b"hung")) for n in range(5)]
+        async with asyncio.timeout(PATIENCE):
+            while proxy.connections < before + 4:
+                await asyncio.sleep(0.01)
+
+        proxy.flow()
+        await asyncio.gather(*saying)

@@ -11,7 +11,7 @@ from datasources.flights import Flights
 from datasources.found import Base, Head
 from datasources.meter import Meter
 from db.candles import CandleStore
-from market.errors import ProviderUnavailable, StoreUnavailable, UnknownName
+from market.errors import ProviderUnavailable, StoreUnavailable, UnknownName, Unlisted
 from market.instrument import Listing
 from market.lru import LRU
 from market.timeframe import MINUTE_FRAME, Timeframe
@@ -137,7 +137,7 @@ class Beginnings:
             first = await ask.provider.first_time(ask.base.listing, timeframe, since)
             failed = False
         except UnknownName as error:
-            raise ProviderUnavailable(name, str(error)) from error
+            raise Unlisted(name, str(error)) from error
         finally:
             seconds = time.perf_counter() - started
             self._meter.call(name, "first", seconds=seconds, failed=failed)

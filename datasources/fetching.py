@@ -23,7 +23,14 @@ from datasources.packing import pack, spans_in, spans_out, unpack
 from db.candles import CandleStore
 from db.stored import Write
 from market.bars import Bars
-from market.errors import InvalidBars, ProviderUnavailable, StoreUnavailable, UnknownName
+from market.errors import (
+    ImpossibleAnswer,
+    InvalidBars,
+    ProviderUnavailable,
+    StoreUnavailable,
+    UnknownName,
+    Unlisted,
+)
 from market.lru import LRU
 from market.window import HOUR, Spans, Window
 from plugins.base import Page
@@ -209,9 +216,11 @@ class Fetcher:
         try:
             page = await ask.page(window, now)
             failed = False
-        except (InvalidBars, UnknownName) as error:
+        except InvalidBars as error:
+            raise ImpossibleAnswer(name, str(error)) from error
+        except UnknownName as error:
             # A symbol may be taken off the list after it was looked up.
-            raise ProviderUnavailable(name, str(error)) from error
+            raise Unlisted(name, str(error)) from error
         finally:
             seconds = time.perf_counter() - started
             self._meter.call(name, "history", seconds=seconds, failed=failed)

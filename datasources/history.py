@@ -143,6 +143,27 @@ class ShelfHistory:
         """As in `BarHistory`. Raises `UnknownName` for a listing that is not held."""
         return await self._reach(series, await self._sources(series))
 
+    async def kept_from(self, series: Series) -> int | None:
+        """Return since when the oldest bars of *series* are kept, of which older ones were dropped.
+
+        None where none were before those that are held. Raises `UnknownName` for a listing that is
+        not held.
+        """
+        sources = await self._sources(series)
+        held = await self._reach(series, sources)
+        if held is None:
+            return max((one.line for one in sources.dropped.values()), default=None)
+        first = buckets_in(series, Spans.of(held.since, held.since + series.timeframe.nominal))
+        lines: list[int] = []
+        for base, dropped in sources.dropped.items():
+            line: int | None = dropped.line
+            if held.since < dropped.line:
+                view = _view(series, base, dropped, first)
+                line = None if view is None else dropped.lines.get(view)
+            if line is not None and line <= held.since:
+                lines.append(line)
+        return max(lines, default=None)
+
     async def bars(self, series: Series, window: Window) -> AsyncIterator[Stretch]:
         """As in `BarHistory`. Raises `UnknownName` for a listing that is not held."""
         sources = await self._sources(series)
@@ -218,9 +239,7 @@ class ShelfHistory:
                 gone = Spans.of(ERA.since, dropped.line)
                 left = _open(buckets, found)
                 left = select(left, left.opens < dropped.line)
-                view = coarsest_view(
-                    tuple(dropped.told), series, base, left, longest=series.timeframe.nominal
-                )
+                view = _view(series, base, dropped, left)
                 if view is not None and len(left):
                     found = found.merge(await self._aggregated(series, base, view, left))
                     gone -= dropped.told[view]
@@ -259,6 +278,12 @@ class ShelfHistory:
         hull, width = buckets.hull, self._batch * timeframe.nominal
         for since in range(hull.since, hull.until, width):
             yield Window(since, min(since + width, hull.until))
+
+
+def _view(series: Series, base: Base, dropped: Dropped, buckets: Buckets) -> Timeframe | None:
+    """Return the aggregate that makes up *buckets* where *base* was dropped, None if none does."""
+    longest = series.timeframe.nominal
+    return coarsest_view(tuple(dropped.told), series, base, buckets, longest=longest)
 
 
 def _open(buckets: Buckets, found: Found) -> Buckets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,8 @@ from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import Spans, Window
 from market.zones import ERA
 from plugins.base import History, NativeFrame, Provider
+
+log = logging.getLogger(__name__)
 
 
 class StoreShelf:
@@ -250,6 +253,12 @@ def _look(folder: Path) -> dict[SeriesKey, _Shelved]:
         label = file.label or _label_by_name(path)
         if label.computed:
             continue
+        if label.known and label.rows is None:
+            log.warning(
+                "%s is an export of an older release, which does not count its rows: where it has "
+                "no bar, it is not known whether there was none. Export it again",
+                path.name,
+            )
         groups = _groups(path)
         before = found.get(label.key)
         if before is not None:

@@ -14,7 +14,10 @@ RUNNING = f"""
     SELECT * FROM backfill
     WHERE ({_SERIES}) = ($1, $2, $3, $4, $5, $6, $7) AND {_UNFINISHED}
 """
-COUNT = f"SELECT count(*) FROM backfill WHERE {_UNFINISHED}"
+# Those that wait for another provider that fails are in nobody's way.
+COUNT = f"""
+    SELECT count(*) FROM backfill WHERE {_UNFINISHED} AND (failing_since IS NULL OR provider = $1)
+"""
 ADD = f"""
     INSERT INTO backfill ({_SERIES}, id, idempotency_key, asked, native, since, until)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
@@ -49,19 +52,25 @@ RENEW = f"""
     RETURNING id
 """
 RELEASE = f"UPDATE backfill SET held_until = NULL WHERE {_HELD}"
+# Only what takes the job further than ever ends a failure: each run hears again what the provider
+# does not offer, and so it might go on for ever.
 PROGRESS = f"""
     UPDATE backfill SET holes = $3, done = greatest(done, $4), bars = bars + $5, updated_at = now(),
-                        message = CASE WHEN $6 THEN NULL ELSE message END,
-                        failing_since = CASE WHEN $6 THEN NULL ELSE failing_since END
+                        message = CASE WHEN $6 AND $4 > done THEN NULL ELSE message END,
+                        failing_since = CASE WHEN $6 AND $4 > done THEN NULL ELSE failing_since END
     WHERE {_HELD}
     RETURNING *
 """
-# With another fence: the runner that put it off has nothing to release any more.
+# With another fence: the runner that put it off has nothing to release any more. However long the
+# provider asks for, the job comes back once more at the end.
 PUT_OFF = f"""
     UPDATE backfill SET state = 'queued', fence = fence + 1, message = $3, updated_at = now(),
                         failing_since = coalesce(failing_since, now()),
-                        held_until = clock_timestamp() + interval '1 second' * least($5::float8,
-                            greatest($4::float8, extract(epoch FROM now() - failing_since)))
+                        held_until = least(
+                            coalesce(failing_since, now()) + $6 * interval '1 second',
+                            clock_timestamp() + interval '1 second' * greatest($7::float8,
+                                least($5::float8, greatest($4::float8,
+                                    extract(epoch FROM now() - failing_since)))))
     WHERE {_HELD} AND coalesce(failing_since, now()) > now() - $6 * interval '1 second'
     RETURNING *
 """

@@ -26,7 +26,7 @@ from market.timeframe import Timeframe
 from market.window import Window
 
 MOST_UNFINISHED = 200
-"""Jobs that may wait or run at a time, of all series together."""
+"""Jobs that may wait or run at a time, those left out that wait for another provider that fails."""
 MOST_ENDED = 2_000
 """Jobs that are kept after they ended."""
 
@@ -56,7 +56,7 @@ class Backfill:
     own. *holes* and *done* are milliseconds: of missing time found when the job first ran, and of
     it told since. *bars* were stored, new or revised. *reason* is a stable code for why it ended
     as it did, None for a job that closed every hole. *number* grows with every job. Since
-    *failing_since* the provider has answered nothing; *message* says why. Times are ms.
+    *failing_since* the provider fails and tells nothing new; *message* says why. Times are ms.
     """
 
     id: UUID
@@ -168,7 +168,7 @@ class BackfillStore:
                 return _same(row, key, new.asked)
             if (row := await connection.fetchrow(sql.RUNNING, *names)) is not None:
                 raise BackfillRunning(_backfill(row))
-            if await connection.fetchval(sql.COUNT) >= self._most_unfinished:
+            if await connection.fetchval(sql.COUNT, new.listing.provider) >= self._most_unfinished:
                 raise TooManyBackfills(self._most_unfinished)
             row = await connection.fetchrow(
                 sql.ADD,
@@ -221,23 +221,32 @@ class BackfillStore:
     async def progress(
         self, claim: Claim, *, holes: int, done: int, bars: int, answered: bool = False
     ) -> Backfill | None:
-        """Note how far the job is, *bars* more, and whether the provider *answered*.
+        """Note how far the job is, and *bars* more.
 
-        None if it is not ours any more, or over.
+        A provider that *answered* fails no more if the job never was so far. None if it is not ours
+        any more, or over.
         """
         noted = (claim.backfill.id, claim.fence, holes, done, bars, answered)
         return await self._one(sql.PROGRESS, *noted)
 
     async def put_off(
-        self, claim: Claim, message: str, *, least: float, most: float, enough: float
+        self,
+        claim: Claim,
+        message: str,
+        *,
+        least: float,
+        most: float,
+        enough: float,
+        retry_after: float | None = None,
     ) -> Backfill | None:
         """Let the job rest because its provider fails, and claim it no more until then.
 
-        It rests for as long as the provider has been failing, *least* to *most*. None if that is
-        *enough*, and if it is not ours any more, or over.
+        It rests for as long as the provider has been failing, *least* to *most*, or *retry_after*
+        if that is longer, and no longer than until that has been *enough*. None if it has, and if
+        the job is not ours any more, or over.
         """
-        held = (claim.backfill.id, claim.fence)
-        return await self._one(sql.PUT_OFF, *held, message, least, most, enough)
+        rests = (message, least, most, enough, retry_after)
+        return await self._one(sql.PUT_OFF, claim.backfill.id, claim.fence, *rests)
 
     async def finish(
         self,

@@ -1,6 +1,7 @@
 """Read stored bars as of one instant: pages of one series, and pieces of any.
 
-What is read may go to whoever takes it slowly: nothing ends a reading that is waited for.
+Read at full speed: on TimescaleDB a transaction that waits makes everybody else wait, once a chunk
+that it has read is to be compressed. One that is left idle is ended, as everywhere.
 """
 
 from __future__ import annotations
@@ -55,8 +56,6 @@ _COUNT = """
 
 # Without statistics of a table that has just been filled, each page would sort all that is left.
 _BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
-# Between two pages the transaction waits for whoever takes the first one.
-_HOWEVER_LONG = "SET LOCAL idle_in_transaction_session_timeout = 0"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +119,7 @@ class BarPages:
 
 @asynccontextmanager
 async def at_one_instant(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection that shows the store as it stands now, however long its reading takes.
+    """Yield a connection that shows the store as it stands now, to the end of the block.
 
     Raises `StoreUnavailable`.
     """
@@ -129,8 +128,6 @@ async def at_one_instant(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             await transaction.start()
         try:
-            with store_failures():
-                await connection.execute(_HOWEVER_LONG)
             yield connection
         finally:
             with store_failures():
@@ -139,7 +136,7 @@ async def at_one_instant(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection
 
 @asynccontextmanager
 async def bar_pages(pool: asyncpg.Pool, series_id: int) -> AsyncIterator[BarPages]:
-    """Yield the series as it stands now, however long its reading takes.
+    """Yield the series as it stands now, to the end of the block.
 
     Raises `LookupError` for an unknown series, and `StoreUnavailable`.
     """

@@ -30,8 +30,8 @@ _REACH = """
           FROM bar WHERE series_id = $1) b
 """
 _DROPPED = """
-    SELECT CASE WHEN k.level = 0 THEN (extract(epoch FROM k.since) * 1000)::bigint END AS line,
-           p.timeframe, multirange_send(k.known) AS known
+    SELECT p.timeframe, multirange_send(k.known) AS known,
+           CASE WHEN isfinite(k.since) THEN (extract(epoch FROM k.since) * 1000)::bigint END AS line
     FROM retained k LEFT JOIN preaggregation_configs p USING (level)
     WHERE k.series_id = $1 ORDER BY k.level
 """
@@ -50,11 +50,13 @@ class StoredSeries:
 class Dropped:
     """Bars of a series before *line* were dropped because of their age.
 
-    *told* says of which settled time before it each aggregate of the series still tells.
+    *told* says of which settled time before it each aggregate of the series still tells, *lines*
+    since when those are kept that were dropped too.
     """
 
     line: int
     told: Mapping[Timeframe, Spans]
+    lines: Mapping[Timeframe, int]
 
 
 async def stored_series(
@@ -90,8 +92,10 @@ async def dropped(pool: asyncpg.Pool | asyncpg.Connection, series_id: int) -> Dr
     if not found:
         return None
     bars, *aggregates = found
-    told = {Timeframe.parse(row["timeframe"]): multirange_spans(row["known"]) for row in aggregates}
-    return Dropped(bars["line"], told)
+    views = {Timeframe.parse(row["timeframe"]): row for row in aggregates}
+    told = {view: multirange_spans(row["known"]) for view, row in views.items()}
+    lines = {view: row["line"] for view, row in views.items() if row["line"] is not None}
+    return Dropped(bars["line"], told, lines)
 
 
 async def levels(pool: asyncpg.Pool | asyncpg.Connection) -> dict[Timeframe, int]:

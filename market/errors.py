@@ -75,6 +75,14 @@ class ProviderUnavailable(BargraphError):
         self.retry_after = retry_after
 
 
+class ImpossibleAnswer(ProviderUnavailable):
+    """A provider answered with bars that cannot be true; asked again soon it does the same."""
+
+
+class Unlisted(ProviderUnavailable):
+    """A provider does not list, or not any more, what it was asked for."""
+
+
 class StoreUnavailable(BargraphError):
     """The candle store did not answer; what it holds is not lost, only out of reach."""
 

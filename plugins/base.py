@@ -137,7 +137,8 @@ class History(Protocol):
         """Return the bars of *window*, in one call to the provider or as few as it takes.
 
         A bar that is still forming at the provider is included. The callers keep the window within
-        `page_limit` bars. Raises `ProviderUnavailable`.
+        `page_limit` bars. Raises `ProviderUnavailable`, and of it `ImpossibleAnswer` for bars that
+        cannot be true.
         """
         ...
 

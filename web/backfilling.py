@@ -18,8 +18,8 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 from tqdm import tqdm
 
-from datasources.backfill.service import NothingToFill
-from db.backfills import Backfill, BackfillRunning, BackfillState
+from datasources.backfill.service import HistoryNotOffered, NothingToFill
+from db.backfills import Backfill, BackfillRunning, BackfillState, TooManyBackfills
 from market.errors import BadInput, ProviderUnavailable, StoreUnavailable
 from resolvers.backfills import LiveProgress, Progress, percent_of, start_backfill
 from resolvers.candles import Asked
@@ -56,7 +56,10 @@ async def backfill(settings: Settings, asked: Asked, *, since: int, until: int |
         except BackfillRunning as other:
             own, started = False, other.running
             _complain(f"{other} This shows how far it is.")
-        except (BadInput, ProviderUnavailable) as failure:
+        except TooManyBackfills as full:
+            _complain(f"{full} Cancel one, or try again when one is over.")
+            return 1
+        except (BadInput, HistoryNotOffered, ProviderUnavailable) as failure:
             _complain(failure)
             return 1
         return await _Attendance(wired, started, own=own).run()

@@ -7,7 +7,8 @@ job before it was interrupted or by anybody else, is not asked for again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +32,7 @@ from db.backfills import BackfillState, BackfillStore, Claim
 from db.candles import CandleStore
 from db.stored import SeriesState, Wanted
 from market.bars import Bars
-from market.errors import ProviderUnavailable
+from market.errors import ImpossibleAnswer, InvalidBars, ProviderUnavailable
 from market.window import DAY, Spans, Window
 
 NEWEST_ONLY = "NEWEST_ONLY"
@@ -45,7 +46,7 @@ NOT_KEPT = "NOT_KEPT"
 INCOMPLETE = "INCOMPLETE"
 """The provider answered, and said nothing of a part of the window however often it was asked."""
 _LOOKS = 2
-"""How often a chunk is asked for of which the provider leaves something out."""
+"""How often a chunk is asked for of which the provider leaves something out or says nonsense."""
 RECENT = DAY
 """An empty bar is looked at once more if it closed no longer ago than this."""
 
@@ -100,6 +101,10 @@ class Filling:
         self._refused = Spans()
         self._silent = Spans()
         """Time the provider left out of its answers."""
+        self._impossible = Spans()
+        """Time of which the provider said what cannot be."""
+        self._nonsense = ""
+        """What it last was."""
         self._reach = self._window.since
         """Nothing older is asked for."""
         self.bars = 0
@@ -114,14 +119,20 @@ class Filling:
         """Close what can be closed.
 
         Raises `Superseded`, `StoreUnavailable`, and `ProviderUnavailable` if the provider fails
-        for longer than is waited for in place. What was stored by then stays.
+        for longer than is waited for in place, `Unlisted` if asking is of no use any more. What
+        was stored by then stays.
         """
         await self._begin()
-        await self._work_through(self._ask.chunks(self.left))
+        await self._work_through(deque(self._ask.chunks(self.left)))
         await self._note(0)
         await self._move_minutes_from()
+        again = await self._look_again_at()
+        if self._impossible - self._known - self._dropped:
+            provider = self._ask.base.listing.provider
+            told = f"{provider} gave no bars that can be true for a part: {self._nonsense}"
+            return Outcome(BackfillState.FAILED, InvalidBars.code, told, again)
         reason, message = await self._shortfall()
-        return Outcome(BackfillState.DONE, reason, message, await self._look_again_at())
+        return Outcome(BackfillState.DONE, reason, message, again)
 
     @property
     def _withheld(self) -> Spans:
@@ -153,9 +164,11 @@ class Filling:
             (chunk,) = self._ask.chunks(Spans.of(first, first + 1))
             self._reach = max(self._reach, min(chunk.since, until))
 
-    async def _work_through(self, chunks: list[Window]) -> None:
-        left = iter(chunks)
-        workers = [asyncio.create_task(self._work(left)) for _ in range(self._tools.parallel)]
+    async def _work_through(self, chunks: deque[Window]) -> None:
+        while chunks and self._insistence.failing:
+            # One at a time: a single call shall tell that the provider is not back yet.
+            await self._fill_next(chunks)
+        workers = [asyncio.create_task(self._work(chunks)) for _ in range(self._tools.parallel)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -163,11 +176,16 @@ class Filling:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, chunks: Iterator[Window]) -> None:
-        for chunk in chunks:
-            if chunk.until <= self._reach:
-                return
-            await self._fill(chunk)
+    async def _work(self, chunks: deque[Window]) -> None:
+        while chunks:
+            await self._fill_next(chunks)
+
+    async def _fill_next(self, chunks: deque[Window]) -> None:
+        chunk = chunks.popleft()
+        if chunk.until <= self._reach:
+            chunks.clear()
+            return
+        await self._fill(chunk)
 
     async def _fill(self, chunk: Window) -> None:
         for look in range(1, _LOOKS + 1):
@@ -182,19 +200,29 @@ class Filling:
             )
             self._refused |= fetched.not_offered.clip(chunk)
             await self._read_known()
-            await self._note(stored_new(found.bars, fetched.bars.closed()), answered=True)
+            await self._note(
+                stored_new(found.bars, fetched.bars.closed()),
+                answered=bool(asked - self.left.clip(chunk)),
+            )
             if not asked - self._refused:
                 await self._find_reach(chunk.until)
             if not self.left.clip(chunk):
                 return
             self._insistence.pause(look)
+        if fetched.failure is not None:
+            self._impossible |= self.left.clip(chunk)
+            self._nonsense = fetched.failure.reason
         self._silent |= self.left.clip(chunk)
 
     async def _fetch(self, chunk: Window, known: Spans, stored: Bars) -> Fetched:
+        """Return what came, with a `failure` only if the provider says what cannot be.
+
+        That is an answer like silence: it need not keep the rest from being filled.
+        """
         fetched = await self._tools.fetcher.fetch(self._ask, chunk, known, stored, patient=True)
-        if fetched.failure is not None:
-            raise fetched.failure
-        return fetched
+        if fetched.failure is None or isinstance(fetched.failure, ImpossibleAnswer):
+            return fetched
+        raise fetched.failure
 
     async def _read_known(self) -> None:
         (state,) = await self._tools.candles.states([key_of(self._ask.base)])
@@ -214,7 +242,7 @@ class Filling:
         )
         if noted is None:
             raise Superseded
-        if answered:
+        if noted.failing_since is None:
             self._insistence.answered()
         self.bars += bars
 

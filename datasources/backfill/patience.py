@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from market.errors import ProviderUnavailable
+from market.errors import ProviderUnavailable, Unlisted
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Patience:
 
     After so many *attempts*, or if the provider asks for a longer pause, the job rests: from
     *longest* seconds, as long as the provider has been failing by then, up to *most*. A provider
-    that answered nothing for *enough* seconds ends the job.
+    that told nothing new for *enough* seconds ends the job.
     """
 
     attempts: int = 8
@@ -50,26 +50,31 @@ class Insistence:
     """
 
     def __init__(self, patience: Patience, *, failing: bool = False) -> None:
+        self.failing = failing
         self._patience = patience
-        self._failing = failing
         self._resume_at = 0.0
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what *work* returns. Raises `ProviderUnavailable` when it failed too often."""
+        """Return what *work* returns.
+
+        Raises `ProviderUnavailable` when it failed too often, and `Unlisted` at once.
+        """
         failures = 0
         while True:
             await self._rest()
             try:
                 return await work()
+            except Unlisted:
+                raise
             except ProviderUnavailable as error:
                 failures += 1
-                if self._failing or self._patience.is_over(failures, error.retry_after):
+                if self.failing or self._patience.is_over(failures, error.retry_after):
                     raise
                 self.pause(failures, error.retry_after)
 
     def answered(self) -> None:
         """From now on the provider counts as one that answers."""
-        self._failing = False
+        self.failing = False
 
     def pause(self, failures: int, retry_after: float | None = None) -> None:
         """Let the next calls wait as long as after so many *failures* in a row."""

@@ -19,7 +19,7 @@ from datasources.backfill.holes import without_trades
 from datasources.found import Base
 from db.backfills import Backfill, BackfillState, Claim
 from db.stored import Wanted
-from market.errors import BargraphError, ProviderUnavailable, StoreUnavailable
+from market.errors import BargraphError, ProviderUnavailable, StoreUnavailable, Unlisted
 from market.instrument import Instrument
 from market.window import Spans
 from plugins.base import Provider
@@ -155,6 +155,8 @@ class BackfillRunner:
             ask = await self._ask(claim.backfill)
             filling = self._running[claim.backfill.id] = Filling(claim, ask, self._tools)
             return await filling.run()
+        except Unlisted as gone:
+            return Outcome(BackfillState.FAILED, NotListed.code, gone.reason[:_LONGEST_MESSAGE])
         except (Superseded, StoreUnavailable, ProviderUnavailable):
             raise
         except BargraphError as failure:
@@ -170,9 +172,10 @@ class BackfillRunner:
         rests = await self._tools.backfills.put_off(
             claim,
             f"{told}. It is tried again.",
-            least=max(patience.longest, failure.retry_after or 0.0),
+            least=patience.longest,
             most=patience.most,
             enough=patience.enough,
+            retry_after=failure.retry_after,
         )
         if rests is None:
             await self._finish(claim, Outcome(BackfillState.FAILED, failure.code, told))

@@ -3,14 +3,22 @@
 What the provider gave is written as it is stored. Bars of a timeframe that is not stored are
 computed from finer ones, and the file says so. Where bars were dropped because of their age, what
 is left of their aggregates is written.
+
+No transaction waits for whoever takes an export: others would wait behind the locks that it holds.
+What goes to a pipe is written to the temporary folder first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import asyncpg
@@ -21,7 +29,7 @@ from datasources.files.table import table_of
 from datasources.history import ShelfHistory
 from datasources.shelves import StoreShelf
 from db.bar_pages import BarPages, ObservedBars, at_one_instant, bar_pages
-from db.listed import StoredSeries, dropped
+from db.listed import StoredSeries
 from db.stored import SeriesKey
 from market.instrument import Series
 from market.window import Spans, Window
@@ -62,12 +70,13 @@ async def export_stored(
 
     The same bars give the same bytes. Raises `StoreUnavailable`.
     """
-    async with bar_pages(pool, stored.id) as series:
+    async with _handed_to(to) as stream, bar_pages(pool, stored.id) as series:
         window = _window(bounds, await series.reach(), series)
         known = series.state.known.clip(window)
         rows = await series.count(window)
         label = Label(stored.key, stored.facts, window, known, rows=rows)
-        count = await _write(label, series.pages(window), kind=kind, to=to, advanced=advanced)
+        with open_writer(kind, stream, label) as writer:
+            count = await _copy(series.pages(window), writer, advanced)
     line = series.state.retained_from
     is_lost = line is not None and (bounds.since is None or bounds.since < line)
     return Exported(label, count, line if is_lost else None)
@@ -87,17 +96,14 @@ async def export_computed(
 
     Raises `StoreUnavailable`.
     """
-    complete_from: int | None = None
-    async with at_one_instant(pool) as reads:
+    async with _handed_to(to) as stream, at_one_instant(pool) as reads:
         history = ShelfHistory(StoreShelf(reads))
         ends = await history.reach(series) or Window(0, 0)
         window = Window(
             ends.since if bounds.since is None else bounds.since,
             ends.until if bounds.until is None else bounds.until,
         )
-        gone = await dropped(reads, stored.id)
-        if gone is not None and bounds.since is None and gone.line <= window.since:
-            complete_from = gone.line
+        complete_from = await history.kept_from(series) if bounds.since is None else None
         key = SeriesKey(series.listing, series.timeframe)
         label = Label(key, stored.facts, window, Spans(), computed=True)
 
@@ -109,28 +115,39 @@ async def export_computed(
                 if len(stretch.bars):
                     yield ObservedBars(stretch.bars, stretch.bars.updated)
 
-        count = await _write(label, pages(), kind=kind, to=to, advanced=advanced)
+        with open_writer(kind, stream, label) as writer:
+            count = await _copy(pages(), writer, advanced)
     return Exported(label, count, complete_from)
 
 
-async def _write(
-    label: Label,
-    pages: AsyncIterator[ObservedBars],
-    *,
-    kind: Format,
-    to: Path | BinaryIO,
-    advanced: Callable[[int], None],
-) -> int:
-    """Write the file, and return how many bars are in it."""
-    if not isinstance(to, Path):
-        with open_writer(kind, to, label) as writer:
-            return await _copy(pages, writer, advanced)
-    # A file under its own name is a whole one.
-    part = to.with_name(f"{to.name}.part")
-    with part.open("wb") as stream, open_writer(kind, stream, label) as writer:
-        count = await _copy(pages, writer, advanced)
-    await asyncio.to_thread(part.replace, to)
-    return count
+@asynccontextmanager
+async def _handed_to(to: Path | BinaryIO) -> AsyncIterator[BinaryIO]:
+    """Yield a file that takes what is written at full speed; at the end *to* has it."""
+    if isinstance(to, Path):
+        # A file under its own name is a whole one.
+        part = to.with_name(f"{to.name}.part")
+        with part.open("wb") as stream:
+            yield stream
+        await asyncio.to_thread(part.replace, to)
+    elif _is_regular(to):
+        yield to
+    else:
+        with TemporaryFile() as stream:
+            yield stream
+            await asyncio.to_thread(_pass_on, stream, to)
+
+
+def _is_regular(stream: BinaryIO) -> bool:
+    try:
+        return S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
+
+
+def _pass_on(stream: BinaryIO, to: BinaryIO) -> None:
+    stream.seek(0)
+    shutil.copyfileobj(stream, to)
+    to.flush()
 
 
 async def _copy(

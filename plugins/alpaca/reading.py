@@ -12,7 +12,7 @@ import numpy as np
 from market.bars import Bars
 from market.buckets import Buckets, Grid
 from market.clock import Clock
-from market.errors import InvalidBars, ProviderUnavailable
+from market.errors import ImpossibleAnswer, InvalidBars, ProviderUnavailable
 from market.lru import LRU
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import DAY, MINUTE, Spans, Times, Window
@@ -220,7 +220,7 @@ class Reader:
 
     def _checked(self, found: _Found, buckets: Buckets, *, now: int) -> Bars:
         if not np.isin(found.time, buckets.opens).all():
-            raise ProviderUnavailable(
+            raise ImpossibleAnswer(
                 self._provider, "it sent bars that do not open on the grid of their timeframe"
             )
         closes = buckets.closes[np.searchsorted(buckets.opens, found.time)]
@@ -228,7 +228,7 @@ class Reader:
             return bars_of(found.rows, found.time, updated=np.minimum(closes, now))
         except InvalidBars as error:
             reason = f"it sent bars that cannot be true: {error}"
-            raise ProviderUnavailable(self._provider, reason) from error
+            raise ImpossibleAnswer(self._provider, reason) from error
         except _READ as error:
             raise self._unreadable() from error
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from market.bars import Bars
 from market.clock import Clock
-from market.errors import InvalidBars, ProviderUnavailable, UnknownName
+from market.errors import ImpossibleAnswer, InvalidBars, ProviderUnavailable, UnknownName
 from market.instrument import Instrument, Listing
 from market.timeframe import DAY_FRAME, MINUTE_FRAME, Timeframe, Unit
 from market.window import DAY, HOUR, MINUTE, Window
@@ -198,12 +198,12 @@ class CcxtProvider:
     def _checked(self, answer: Answer, *, step: int, asked_at: int) -> Bars:
         time = np.fromiter(answer.rows, dtype=np.int64, count=len(answer.rows))
         if np.any(time % step):
-            raise self._unavailable("it sent bars that do not open on the grid of their timeframe")
+            raise self._impossible("it sent bars that do not open on the grid of their timeframe")
         columns = np.array(list(answer.rows.values()), dtype=np.float64).reshape(-1, 5).T
         try:
             bars = Bars.of(time, *columns, updated=np.minimum(time + step, asked_at)).checked()
         except InvalidBars as error:
-            raise self._unavailable(f"it sent bars that cannot be true: {error}") from error
+            raise self._impossible(f"it sent bars that cannot be true: {error}") from error
         return bars
 
     async def _ready(self) -> _Listed:
@@ -257,6 +257,9 @@ class CcxtProvider:
 
     def _unavailable(self, reason: str) -> ProviderUnavailable:
         return ProviderUnavailable(self._description.name, reason)
+
+    def _impossible(self, reason: str) -> ImpossibleAnswer:
+        return ImpossibleAnswer(self._description.name, reason)
 
 
 @cache

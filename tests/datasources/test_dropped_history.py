@@ -84,6 +84,15 @@ class Shown:
         (stored,) = await stored_series(self.pool, symbol=self.key.listing.symbol)
         return stored
 
+    async def hours_kept_from(self) -> int:
+        """Return since when the store keeps the aggregate of hours."""
+        since = await self.pool.fetchval(
+            "SELECT (extract(epoch FROM since) * 1000)::bigint FROM retained "
+            "WHERE series_id = $1 AND level = 4",
+            (await self.stored()).id,
+        )
+        return int(since)
+
     async def export(self, timeframe: str, bounds: Bounds | None = None) -> tuple[Exported, int]:
         """Return what an export of computed bars says, and how many it holds."""
         file = BytesIO()
@@ -257,14 +266,41 @@ async def test_an_aggregate_that_was_dropped_too_tells_of_nothing_before_its_own
 
     hours = await shown.bars(shown.series("1h"))
 
-    kept = await shown.pool.fetchval(
-        "SELECT (extract(epoch FROM since) * 1000)::bigint FROM retained "
-        "WHERE series_id = $1 AND level = 4",
-        (await shown.stored()).id,
-    )
+    kept = await shown.hours_kept_from()
     assert SINCE < kept < LINE
     assert hours.time.tolist() == list(range(kept, HELD.until, HOUR))
     assert alike(await shown.bars(shown.series("1d")), days)
+
+
+async def test_an_export_of_bars_that_were_dropped_too_says_since_when_these_are_kept(
+    shown: Shown, prune: Prune
+) -> None:
+    before = await shown.export("1h")
+    await prune(shown, hours_before=SINCE + 3 * DAY)
+
+    hours, count = await shown.export("1h")
+    days, _ = await shown.export("1d")
+
+    kept = await shown.hours_kept_from()
+    assert before[0].complete_from is None
+    assert SINCE < kept < LINE
+    assert hours.complete_from == hours.label.window.since == kept
+    assert count == (HELD.until - kept) // HOUR
+    # Days are kept for ever.
+    assert days.complete_from is None
+
+
+async def test_an_export_of_which_nothing_is_kept_any_more_says_so(pool: asyncpg.Pool) -> None:
+    shown = Shown(pool, fresh_key(), SeriesFacts())
+    await shown.keep(settled=Spans((HELD,)))
+    await pool.execute(
+        "SELECT drop_bars($1, ARRAY[from_epoch_ms($2)])", (await shown.stored()).id, HELD.until
+    )
+
+    exported, count = await shown.export("1h")
+
+    assert count == 0
+    assert exported.complete_from == HELD.until
 
 
 async def test_a_stock_has_no_aggregates_and_its_hours_begin_at_the_line(

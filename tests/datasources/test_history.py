@@ -233,6 +233,25 @@ async def test_a_file_that_lost_rows_tells_of_its_bars_alone(tmp_path: Path) -> 
     assert known == Spans(Window(time, time + MINUTE) for time in left.time.tolist())
 
 
+async def test_an_export_of_an_older_release_is_named_for_what_it_no_longer_tells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour = Window(HELD.since, HELD.since + HOUR)
+    bars = (await minutes_of("BTC/USDT")).slice(hour)
+    for name, rows in (("older", None), ("newer", len(bars))):
+        key = SeriesKey(Listing("sim", "crypto", "BTC/USDT", dataset=name), MINUTE_FRAME)
+        label = Label(key, SeriesFacts("BTC", "USDT", True), hour, Spans((hour,)), rows=rows)
+        path = tmp_path / f"{name}.parquet"
+        with path.open("wb") as stream, open_writer(Format.PARQUET, stream, label) as writer:
+            writer.write(table_of(ObservedBars(bars, bars.updated)))
+
+    await FolderShelf.open(tmp_path)
+
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "older.parquet is an export of an older release" in warning.getMessage()
+    assert "Export it again" in warning.getMessage()
+
+
 @pytest.mark.parametrize("name", PLACES)
 async def test_a_place_names_what_it_has_and_how_far_that_reaches(
     places: dict[str, Place], name: str

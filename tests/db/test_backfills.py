@@ -29,11 +29,13 @@ T0 = 1_700_000_040_000
 WINDOW = Window(T0, T0 + DAY)
 
 
-def job(*, symbol: str | None = None, asked: str = "a day", **listing: object) -> NewBackfill:
+def job(
+    *, provider: str = "sim", symbol: str | None = None, asked: str = "a day", **listing: object
+) -> NewBackfill:
     """A job of a series nobody else fills."""
     name = symbol or uuid4().hex
     return NewBackfill(
-        Listing("sim", "crypto", name, **listing), MINUTE_FRAME, False, WINDOW, asked
+        Listing(provider, "crypto", name, **listing), MINUTE_FRAME, False, WINDOW, asked
     )
 
 
@@ -166,6 +168,61 @@ async def test_progress_counts_bars_and_never_goes_back(backfills: BackfillStore
     assert (noted.holes, noted.done, noted.bars) == (10 * MINUTE, 6 * MINUTE, 7)
 
 
+async def put_off(backfills: BackfillStore, claim: Claim, **longer: float) -> Backfill:
+    times = {"least": 60.0, "most": 900.0, "enough": 12 * 3_600.0, **longer}
+    rests = await backfills.put_off(claim, "It fails.", **times)
+    assert rests is not None
+    return rests
+
+
+async def test_a_failure_ends_only_when_an_answer_takes_the_job_further_than_it_ever_was(
+    backfills: BackfillStore,
+) -> None:
+    added = await backfills.add(job(), key=key())
+    claim = await claimed(backfills, added)
+    await backfills.progress(claim, holes=10 * MINUTE, done=4 * MINUTE, bars=4, answered=True)
+    failing = (await put_off(backfills, claim, least=0, most=0)).failing_since
+    later = None
+    async with asyncio.timeout(20):
+        while later is None:
+            later = await backfills.claim(added.id, seconds=60)
+
+    seen = []
+    for done, answered in ((3, True), (4, True), (5, False), (6, True)):
+        noted = await backfills.progress(
+            later, holes=10 * MINUTE, done=done * MINUTE, bars=0, answered=answered
+        )
+        assert noted is not None
+        seen.append((noted.failing_since, noted.message))
+
+    assert failing is not None
+    assert seen == [(failing, "It fails.")] * 3 + [(None, None)]
+
+
+@pytest.mark.parametrize(
+    ("longer", "rests"),
+    [
+        ({}, 60),
+        ({"retry_after": 10_800.0}, 10_800),
+        ({"retry_after": 5.0}, 60),
+        ({"least": 2_000.0}, 900),
+        ({"retry_after": 10_800.0, "enough": 3_600.0}, 3_600),
+    ],
+)
+async def test_a_job_rests_for_as_long_as_its_provider_asks_and_no_longer_than_it_waits_at_all(
+    backfills: BackfillStore, pool: asyncpg.Pool, longer: dict[str, float], rests: int
+) -> None:
+    claim = await claimed(backfills, await backfills.add(job(), key=key()))
+
+    await put_off(backfills, claim, **longer)
+
+    seconds = await pool.fetchval(
+        "SELECT extract(epoch FROM held_until - updated_at) FROM backfill WHERE id = $1",
+        claim.backfill.id,
+    )
+    assert rests <= seconds < rests + 30
+
+
 async def test_a_job_that_ended_stays_as_it_ended(backfills: BackfillStore) -> None:
     claim = await claimed(backfills, await backfills.add(job(), key=key()))
     ended = await backfills.finish(claim, BackfillState.DONE, reason="NEWEST_ONLY", message="So.")
@@ -266,3 +323,22 @@ async def test_unfinished_jobs_are_bounded_and_ended_ones_are_pruned(empty_url: 
 
         kept = [backfill.id for backfill in await backfills.page(first=10)]
         assert kept == [last.id, added[2].id, added[1].id]
+
+
+async def test_jobs_that_wait_for_a_provider_that_fails_take_no_place_of_others(
+    empty_url: str,
+) -> None:
+    await migrate(empty_url, SQL)
+    async with open_pool(empty_url) as pool:
+        backfills = BackfillStore(pool, most_unfinished=2)
+        for _ in range(2):
+            claim = await claimed(backfills, await backfills.add(job(), key=key()))
+            await put_off(backfills, claim)
+
+        with pytest.raises(TooManyBackfills):
+            await backfills.add(job(), key=key())
+        others = [await backfills.add(job(provider="other"), key=key()) for _ in range(2)]
+        with pytest.raises(TooManyBackfills):
+            await backfills.add(job(provider="other"), key=key())
+
+        assert {other.state for other in others} == {BackfillState.QUEUED}

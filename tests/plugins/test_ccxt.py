@@ -13,7 +13,7 @@ import pytest
 
 from market.bars import Bars
 from market.clock import FixedClock
-from market.errors import ProviderUnavailable, UnknownName
+from market.errors import ImpossibleAnswer, ProviderUnavailable, UnknownName
 from market.instrument import InstrumentType, Listing
 from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import HOUR, MINUTE, Spans, Window
@@ -581,7 +581,7 @@ async def test_bars_that_cannot_be_true_are_an_error(
     window = minutes_back(100, 0)
     server.faults.high_below_low_at = window.since + 7 * MINUTE
 
-    with pytest.raises(ProviderUnavailable, match=r"bar 7 .* has high below"):
+    with pytest.raises(ImpossibleAnswer, match=r"bar 7 .* has high below"):
         await binance.bars(BITCOIN, MINUTE_FRAME, window)
 
 

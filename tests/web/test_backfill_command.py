@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from db.backfills import Backfill, BackfillState, BackfillStore, NewBackfill
+from db.backfills import MOST_UNFINISHED, Backfill, BackfillState, BackfillStore, NewBackfill
 from db.embedded.servers import EmbeddedServers
 from db.migrations import migrate
 from db.pool import open_pool
@@ -195,6 +195,21 @@ async def test_a_window_that_cannot_be_is_refused(desk: Desk) -> None:
     code, _, err = await desk.give("sim:BTC/USDT:1m", "--since", SINCE, "--until", "2025-01-01")
 
     assert (code, err) == (1, "since must be before until.\n")
+
+
+async def test_where_too_many_are_under_way_it_says_what_to_do(desk: Desk) -> None:
+    window = Window(MIDNIGHT - DAY, MIDNIGHT)
+    for number in range(MOST_UNFINISHED):
+        new = NewBackfill(Listing("sim", "crypto", f"S{number}"), MINUTE_FRAME, False, window, "")
+        await desk.jobs.add(new, key=uuid4().hex)
+
+    code, out, err = await desk.give("sim:BTC/USDT:1m", *A_DAY)
+
+    assert (code, out) == (1, "")
+    assert err == (
+        "At most 200 backfills may wait or run at a time. Cancel one, or try again when one is "
+        "over.\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [("sim:BTC/USDT:1m",), ("sim:BTC/USDT:1m", "--since", "x")])

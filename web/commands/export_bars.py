@@ -62,7 +62,9 @@ def _export(chosen: argparse.Namespace) -> int:
         try:
             return runner.run(_run(settings, chosen))
         except OSError as error:
-            print(f"{chosen.output or 'the file'}: {error.strerror or error}", file=sys.stderr)
+            # What goes to a pipe is written to the temporary folder first.
+            where = "the pipe or the temporary folder" if chosen.output == "-" else chosen.output
+            print(f"{where or 'the file'}: {error.strerror or error}", file=sys.stderr)
             return 1
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -15,9 +17,11 @@ from db.backfills import Backfill, BackfillState
 from db.candles import CandleStore
 from db.pool import open_pool
 from market.clock import FixedClock
-from market.errors import ProviderUnavailable, StoreUnavailable
-from market.instrument import Instrument
-from market.window import DAY, HOUR, MINUTE, Window
+from market.errors import ProviderUnavailable, StoreUnavailable, UnknownName
+from market.instrument import Instrument, Listing
+from market.timeframe import Timeframe
+from market.window import DAY, HOUR, MINUTE, Spans, Window
+from plugins.base import Page
 from tests.datasources.backfill.stage import SETTLED, Stage, StageOpener, opened_stage, until
 from tests.datasources.chains import NOW, RUNNING, on_embedded
 from tests.fakes import Call, FakeProvider, Market, minutes_between, row
@@ -170,6 +174,29 @@ async def test_a_job_that_rests_is_neither_enqueued_nor_run(open_stage: StageOpe
         assert (len(provider.firsts), len(provider.calls)) == asked
 
 
+class Deferring(FakeProvider):
+    """Asks whoever wants a page to come again in three hours."""
+
+    async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
+        raise ProviderUnavailable("fake", "rate limited", retry_after=10_800.0)
+
+
+async def test_a_job_rests_for_as_long_as_its_provider_asks(
+    open_stage: StageOpener, pool: asyncpg.Pool
+) -> None:
+    rows = Market.of(minutes_between(SINCE, NOW))
+    provider = Deferring(FixedClock(NOW), {uuid4().hex: rows}, page_limit=PAGE)
+    async with open_stage(provider, patience=Patience()) as stage:
+        rests = await stage.filled(SINCE, NOW)
+
+        seconds = await pool.fetchval(
+            "SELECT extract(epoch FROM held_until - updated_at) FROM backfill WHERE id = $1",
+            rests.id,
+        )
+        assert rests.state is BackfillState.QUEUED
+        assert 10_800 <= seconds < 10_830
+
+
 async def test_a_job_that_rested_asks_once_whether_the_provider_is_back(
     open_stage: StageOpener,
 ) -> None:
@@ -222,6 +249,122 @@ async def test_a_provider_that_failed_for_long_enough_ends_the_job_and_what_came
         assert 0 < ended.done < ended.holes
         bars = await stage.bars(Window(SINCE, SETTLED))
         assert len(bars) > 0
+
+
+class Forgetful(FakeProvider):
+    """Does not know what it lists any more, from the fourth call for a page on."""
+
+    forgets = False
+
+    async def first_time(self, listing: Listing, timeframe: Timeframe, since: int) -> int | None:
+        if self.forgets:
+            self.firsts.append(timeframe)
+            raise UnknownName("symbol", listing.symbol, field="symbol")
+        return await super().first_time(listing, timeframe, since)
+
+    async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
+        page = await super().bars(listing, timeframe, window)
+        if len(self.calls) < 4:
+            return page
+        self.forgets = True
+        raise UnknownName("symbol", listing.symbol, field="symbol")
+
+
+async def test_a_symbol_that_is_taken_off_the_list_meanwhile_ends_the_job_at_once(
+    open_stage: StageOpener,
+) -> None:
+    rows = Market.of(minutes_between(SINCE - DAY, NOW))
+    provider = Forgetful(FixedClock(NOW), {uuid4().hex: rows}, page_limit=PAGE)
+    async with open_stage(provider, parallel=1) as stage:
+        ended = await stage.filled(SINCE, NOW)
+        before = len(provider.firsts)
+        again = await stage.filled(SINCE, NOW)
+
+        assert (ended.state, ended.reason) == (BackfillState.FAILED, "NOT_LISTED")
+        assert "Unknown symbol" in str(ended.message)
+        assert 0 < ended.done < ended.holes
+        assert (again.state, again.reason) == (BackfillState.FAILED, "NOT_LISTED")
+        # Neither a page nor a beginning is asked for twice.
+        assert (len(provider.calls), len(provider.firsts)) == (4, before + 1)
+
+
+async def test_bars_that_cannot_be_true_end_the_job_only_after_the_rest_is_filled(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    rows = provider.markets[next(iter(provider.markets))].rows
+    wrong = SETTLED - 5 * HOUR
+    true = rows[wrong]
+    rows[wrong] = replace(true, high=true.low - 1)
+    async with open_stage(provider) as stage:
+        ended = await stage.filled(SINCE, NOW)
+        known = (await stage.state()).known
+        page = Window(wrong // (PAGE * MINUTE) * PAGE * MINUTE, wrong + MINUTE)
+        rows[wrong] = true
+        mended = await stage.filled(SINCE, NOW)
+
+        assert (ended.state, ended.reason) == (BackfillState.FAILED, "INVALID_BARS")
+        assert str(wrong) in str(ended.message)
+        missing = Spans.of(SINCE, SETTLED) - known
+        assert missing.hull.since == page.since
+        assert missing.total == PAGE * MINUTE
+        assert (mended.state, mended.reason) == (BackfillState.DONE, None)
+
+
+class Withholding(FakeProvider):
+    """Says of the time that it *keeps* to itself that it does not offer it."""
+
+    keeps = Spans()
+
+    async def bars(self, listing: Listing, timeframe: Timeframe, window: Window) -> Page:
+        page = await super().bars(listing, timeframe, window)
+        kept = self.keeps & Spans((window,))
+        bars = page.bars.take(~kept.contains(page.bars.time))
+        return Page(bars, page.covered - kept, page.not_offered | kept)
+
+
+@pytest.mark.parametrize("answer", ["silence", "a refusal"])
+async def test_answers_that_tell_nothing_new_keep_no_failing_job_alive(
+    open_stage: StageOpener, answer: str
+) -> None:
+    rows = Market.of(minutes_between(SINCE - DAY, NOW))
+    provider = Withholding(FixedClock(NOW), {uuid4().hex: rows}, page_limit=PAGE)
+    again_and_again = Spans.of(SETTLED - 3 * HOUR, SETTLED - 3 * HOUR + 10 * MINUTE)
+    if answer == "silence":
+        provider.withheld = again_and_again
+    else:
+        provider.keeps = again_and_again
+    reached = SETTLED - 5 * HOUR
+    provider.failing = lambda call: call.window.length > 0 and call.window.until <= reached
+    patience = Patience(attempts=2, first=0.001, longest=0.01, most=0.02, enough=0.5)
+    async with open_stage(provider, parallel=1, patience=patience) as stage:
+        started = await stage.start(SINCE, NOW)
+        await until(lambda: _run_again(stage, started))
+
+        ended = await stage.again(started)
+        assert (ended.state, ended.reason) == (BackfillState.FAILED, "PROVIDER_UNAVAILABLE")
+        assert 0 < ended.done < ended.holes
+
+
+async def test_one_page_tells_that_the_provider_of_a_job_that_rested_still_fails(
+    open_stage: StageOpener,
+) -> None:
+    provider = market()
+    provider.failing = lambda call: call.window.length > 0
+    patience = Patience(attempts=1, longest=0.001)
+    async with open_stage(provider, parallel=4, patience=patience) as stage:
+        started = await stage.start(SINCE, NOW)
+        await stage.runner.run(started.id)
+        first = len(provider.calls)
+
+        async def asked_again() -> bool:
+            await stage.runner.run(started.id)
+            return len(provider.calls) > first
+
+        await until(asked_again)
+
+        assert len(provider.calls) == first + 1
+        assert (await stage.again(started)).state is BackfillState.QUEUED
 
 
 async def test_a_job_that_nobody_runs_is_found_and_run_again(open_stage: StageOpener) -> None:

@@ -1,11 +1,16 @@
-"""What an export holds is of one instant, however slowly it is taken."""
+"""What an export holds is of one instant, and nobody waits for whoever takes it slowly."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import select
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import asyncpg
@@ -19,36 +24,21 @@ from db.listed import StoredSeries, stored_series
 from db.pool import open_pool
 from db.stored import SeriesKey
 from market.instrument import Series
-from market.timeframe import Timeframe
+from market.timeframe import MINUTE_FRAME, Timeframe
 from market.window import MINUTE
 from tests.db.minutes import T0, fresh_key, minutes, put
-from tests.db.timescale.kept import until
+
+pytestmark = pytest.mark.parametrize(
+    "server_url", ["embedded", "timescale"], indirect=True, scope="session"
+)
 
 LONG = 21_000
-"""Minutes that make more than one stretch of hours."""
-LETS_WAIT = 300
-"""Milliseconds for which the server of `impatient` lets a transaction wait."""
-_WAITS = """
-    SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state <> 'idle'
-       AND state_change > clock_timestamp() - $2 * interval '1 millisecond'
+"""Minutes that make more than one stretch of hours, and more text than a pipe takes in."""
+PATIENCE = 60.0
+_TRANSACTIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = $1 AND xact_start IS NOT NULL
 """
-
-
-class Meddler(BytesIO):
-    """A file; once the first bars have come to it, it does *work* before it takes more."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        super().__init__()
-        self._work = work
-        self.met = False
-
-    def write(self, part: bytes) -> int:  # type: ignore[override] - as BufferedWriter has it
-        taken = super().write(part)
-        # The label and the names of the columns come before.
-        if self.getvalue().count(b"\n") > 2 and not self.met:
-            self.met = True
-            self._work()
-        return taken
 
 
 @dataclass(frozen=True)
@@ -68,11 +58,17 @@ class Kept:
         (stored,) = await stored_series(self.pool, symbol=self.key.listing.symbol)
         return stored
 
-    async def hours(self, to: BytesIO) -> Exported:
-        frame = Timeframe.parse("1h")
+    async def export(
+        self, timeframe: str, to: BinaryIO, *, advanced: Callable[[int], None] = lambda _: None
+    ) -> Exported:
+        frame, stored = Timeframe.parse(timeframe), await self.stored()
+        if frame == MINUTE_FRAME:
+            return await export_stored(
+                self.pool, stored, Bounds(), kind=Format.CSV, to=to, advanced=advanced
+            )
         series = Series(self.key.listing, frame, timezone="UTC", calendar="24/7")
         return await export_computed(
-            self.pool, series, await self.stored(), Bounds(), kind=Format.CSV, to=to
+            self.pool, series, stored, Bounds(), kind=Format.CSV, to=to, advanced=advanced
         )
 
 
@@ -81,63 +77,56 @@ def kept(pool: asyncpg.Pool, store_url: str) -> Kept:
     return Kept(pool, store_url, fresh_key())
 
 
-@pytest.fixture
-async def impatient(store_url: str) -> AsyncIterator[tuple[asyncpg.Pool, str]]:
-    """A pool whose server ends a transaction that waits for long, and its name there."""
-    name = f"impatient {uuid4().hex}"
-    settings = {
-        "application_name": name,
-        "idle_in_transaction_session_timeout": str(LETS_WAIT),
-    }
-    async with asyncpg.create_pool(store_url, min_size=0, server_settings=settings) as pool:
-        yield pool, name
-
-
 async def test_computed_bars_are_all_as_they_stood_when_the_export_began(kept: Kept) -> None:
     await kept.keep(LONG)
-    before = BytesIO()
-    await kept.hours(before)
+    before, meanwhile, after = BytesIO(), BytesIO(), BytesIO()
+    await kept.export("1h", before)
+    pages: list[int] = []
 
-    meddler = Meddler(
-        lambda: asyncio.run(kept.keep(LONG, close=99.0, observed_at=T0 + LONG * MINUTE))
-    )
-    await kept.hours(meddler)
+    def meddle(count: int) -> None:
+        """Replace all minutes once the first bars were written."""
+        pages.append(count)
+        if len(pages) == 1:
+            work = kept.keep(LONG, close=99.0, observed_at=T0 + LONG * MINUTE)
+            with ThreadPoolExecutor(1) as other:
+                other.submit(asyncio.run, work).result()
 
-    after = BytesIO()
-    await kept.hours(after)
-    assert meddler.met
-    assert meddler.getvalue() == before.getvalue() != after.getvalue()
+    await kept.export("1h", meanwhile, advanced=meddle)
+
+    await kept.export("1h", after)
+    assert len(pages) > 1
+    assert meanwhile.getvalue() == before.getvalue() != after.getvalue()
 
 
-@pytest.mark.parametrize("computed", [False, True])
-async def test_who_takes_an_export_slowly_gets_all_of_it(
-    kept: Kept, impatient: tuple[asyncpg.Pool, str], store_url: str, computed: bool
+@pytest.mark.parametrize("timeframe", ["1m", "5m"])
+async def test_an_export_that_nobody_takes_has_no_transaction_open_and_is_whole_once_it_is_taken(
+    kept: Kept, store_url: str, timeframe: str
 ) -> None:
-    count = LONG if computed else 3
-    await kept.keep(count)
-    pool, name = impatient
-    meddler = Meddler(lambda: asyncio.run(waited(store_url, name)))
-    slow = Kept(pool, store_url, kept.key)
+    await kept.keep(LONG)
+    name = f"export {uuid4().hex}"
+    ours, theirs = os.pipe()
 
-    if computed:
-        exported = await slow.hours(meddler)
-    else:
-        exported = await export_stored(
-            pool, await slow.stored(), Bounds(), kind=Format.CSV, to=meddler
-        )
+    with open(ours, "rb") as taken, open(theirs, "wb") as pipe:
+        async with open_pool(store_url, application_name=name) as pool:
+            slow = Kept(pool, store_url, kept.key)
+            export = asyncio.create_task(slow.export(timeframe, pipe))
+            await asyncio.to_thread(select.select, [taken], [], [], PATIENCE)
+            is_open = await kept.pool.fetchval(_TRANSACTIONS, name)
+            is_taken = export.done()
+            taking = asyncio.create_task(asyncio.to_thread(taken.read))
+            exported = await export
+        pipe.close()
+        text = await taking
 
-    assert meddler.met
-    assert exported.bars == (count // 60 - 1 if computed else count)
+    assert (is_open, is_taken) == (0, False)
+    assert exported.bars == text.count(b"\n") - 2 > LONG // 6
 
 
-async def waited(url: str, name: str) -> None:
-    """Return once the transaction of *name* has waited for longer than it is let, or was ended."""
-    connection = await asyncpg.connect(url)
+async def test_a_file_grows_as_bars_are_read(kept: Kept, tmp_path: Path) -> None:
+    await kept.keep(LONG)
+    sizes: list[int] = []
 
-    async def over() -> bool:
-        return not await connection.fetchval(_WAITS, name, 3.0 * LETS_WAIT)
+    with (tmp_path / "one.csv").open("wb") as file:
+        await kept.export("1m", file, advanced=lambda _: sizes.append(file.tell()))
 
-    try:
-        await until(over)
-    finally:
-        await connection.close()
+    assert 0 < sizes[0] < sizes[-1] == (tmp_path / "one.csv").stat().st_size

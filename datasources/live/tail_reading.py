@@ -38,8 +38,9 @@ class Told:
 class Reading:
     """The bars of a series' buckets, oldest first, and a stretch in which some were withdrawn.
 
-    *unread* are closed buckets of which a provider that did not answer could have told. *position*
-    is the log position that the bars are of; None if not all are of one that is known.
+    *unread* are closed buckets of which a provider could have told that did not answer, or whose
+    answer is from before they closed. *position* is the log position that the bars are of; None if
+    not all are of one that is known.
     """
 
     bars: Bars
@@ -175,7 +176,9 @@ class TailReads:
             if isinstance(answer, Answer):
                 bars = answer.bars.closed()
                 bars = bars.take(left.spans.contains(bars.time))
-                unread &= Spans(
+                # Others may have begun it before we asked.
+                late = (left.closes > answer.as_of) & ~np.isin(left.opens, bars.time)
+                unread &= select(left, late).spans | Spans(
                     Window(gap.since, gap.until)
                     for gap in answer.gaps
                     if gap.reason is GapReason.PROVIDER_UNAVAILABLE

@@ -158,8 +158,12 @@ class Swarm:
             if told.get("reset"):
                 self._blame(f"reset: {told['reset']}")
             stream = running.get(message["id"])
-            if stream is not None and "cursor" in told and self.random.random() < 0.05:
+            if stream is not None and "cursor" in told and self._keeps(stream):
                 self._cursors[stream] = told["cursor"]
+
+    def _keeps(self, stream: Stream) -> bool:
+        """Whether a cursor is kept, to go on from: the first one always, few of the others."""
+        return stream not in self._cursors or self.random.random() < 0.05
 
     async def _hear(self, socket: ClientConnection) -> dict[str, Any]:
         message: dict[str, Any] = orjson.loads(await socket.recv())

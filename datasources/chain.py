@@ -265,7 +265,8 @@ def _answer(search: Search) -> Answer | BargraphError:
         bars=bars,
         gaps=gaps,
         has_earlier=cut_off or _ended_short(search),
-        as_of=found.as_of or search.now,
+        # A provider may have answered later than that; what opened in between was not asked for.
+        as_of=min(found.as_of or search.now, search.now),
         heads=found.heads,
     )
 

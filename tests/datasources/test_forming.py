@@ -40,6 +40,28 @@ async def stored_times(opened: Opened) -> list[int]:
     return found.bars.time.tolist()
 
 
+class Hurrying(FixedClock):
+    """A clock by which more than a minute passes between two looks: a slow machine's."""
+
+    def now(self) -> int:
+        self.at += MINUTE + 30_000
+        return super().now()
+
+
+async def test_an_answer_tells_of_all_that_closed_by_the_time_it_is_as_of(
+    open_process: Opener,
+) -> None:
+    market = Market.of(minutes_between(LISTED, NOW + 5 * HOUR))
+    provider = FakeProvider(Hurrying(NOW), {uuid4().hex: market}, offered_from=LISTED)
+    async with open_process(provider) as opened:
+        answer = await opened.get("1m", last=100)
+
+    told = set(answer.bars.closed().time.tolist())
+    for gap in answer.gaps:
+        told |= set(range(gap.since, gap.until, MINUTE))
+    assert {m for m in range(min(told), answer.as_of, MINUTE) if m + MINUTE <= answer.as_of} <= told
+
+
 @pytest.mark.parametrize("timeframe", ["1m", "7m", "1h"])
 async def test_a_forming_bar_says_so_and_its_closing_values_follow(
     open_process: Opener, timeframe: str

@@ -1,8 +1,9 @@
-"""Connections to Redis that end when they are told to.
+"""Connections to Redis that end when they are told to, and say so when they were ended.
 
 redis-py sends under `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes in
 the same moment as the end of what it waits for, be that success or failure. The task then goes on
-as if nobody had told it.
+as if nobody had told it. And uvloop refuses to write to a connection that just ended with a plain
+`RuntimeError`, which redis-py passes on: nobody would take that for Redis being away.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionEnded
 
 
 def redis_client(url: str, *, connections: int, seconds: float) -> Redis:
@@ -44,6 +46,10 @@ def _cancellable(connection: type[AbstractConnection]) -> type[AbstractConnectio
             before = task.cancelling() if task else 0
             try:
                 return await super().send_packed_command(command, check_health)
+            except RuntimeError as error:
+                if "closed" not in str(error):
+                    raise
+                raise ConnectionEnded("the connection was closed") from error
             finally:
                 if task is not None and task.cancelling() > before:
                     # The answer to what was sent will never be read on this connection. Where it

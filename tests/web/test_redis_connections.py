@@ -1,12 +1,15 @@
-"""A task that is cancelled while it speaks to Redis ends."""
+"""A task that is cancelled while it speaks to Redis ends; a connection that was closed says so."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from db.embedded.servers import EmbeddedServers
 from tests.cutting_proxy import CuttingProxy
 from web.bootstrap import open_redis
 
@@ -66,3 +69,18 @@ async def pause(times: int) -> None:
     """Let all others run that can, as often as that."""
     for _ in range(times):
         await asyncio.sleep(0)
+
+
+def test_to_speak_on_a_connection_that_just_ended_is_to_find_redis_away(embedded: EmbeddedServers):
+    async def speak() -> None:
+        async with open_redis(embedded.redis_url, 1) as redis:
+            connection = await redis.connection_pool.get_connection()
+            connection._writer.transport.abort()
+
+            with pytest.raises(RedisError):
+                await connection.send_command("PING")
+
+            await redis.connection_pool.release(connection)
+            assert await redis.ping()
+
+    uvloop.run(speak())

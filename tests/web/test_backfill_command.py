@@ -40,7 +40,7 @@ from web.bootstrap import SQL
 from web.clock import SystemClock
 from web.commands.words import instant, series_named
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 """Seconds after which what a test waits for will not come."""
 SINCE = "2026-01-01"
 MIDNIGHT = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
